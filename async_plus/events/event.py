@@ -1,0 +1,64 @@
+"""What all events have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+from async_plus.stacks import Place
+
+__all__ = ["Event"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something the library noticed. Its fields are the facts, `str()` is the line that is logged.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str]
+    level: int
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        """The arguments of `format`."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> Place | None:
+        """Where in the user's code it happened: the file, line and function of the log record."""
+        return None
+
+    @property
+    def traced(self) -> BaseException | None:
+        """The exception whose traceback belongs to the record."""
+        return None
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The facts as flat log record attributes, each key starting with ``async_plus_``.
+
+        Values are strings and numbers. An exception is given by its type's name, because its text may hold what
+        must not be stored.
+        """
+        facts = {
+            f"async_plus_{field.name}": _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name != "level"
+        }
+        return {"async_plus_event": type(self).__name__} | facts
+
+    def __str__(self) -> str:
+        return self.format % self.args
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, BaseException):
+        return type(value).__qualname__
+    if isinstance(value, tuple):
+        return "; ".join(map(str, cast("tuple[object, ...]", value)))
+    return str(value)

@@ -1,0 +1,134 @@
+"""What the supervision reports: attempts of services, and how they end."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar
+
+from async_plus.events.event import Event
+from async_plus.stacks import Place
+
+__all__ = ["AttemptFailed", "AttemptReturned", "AttemptStarted", "GaveUp", "Stopped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(Event):
+    """A supervised service starts for the *attempt*-th time, the first being 1.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "%s started, attempt %d"
+    level: int = logging.DEBUG
+    service: str
+    attempt: int
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        return self.service, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed(Event):
+    """An attempt failed after *ran_for* seconds, and restart number *restart* begins in *delay* seconds.
+
+    *repeated* means that the attempt before it failed alike, with the same type at the same line; the traceback is
+    then not logged again. *failed_at* is the innermost line outside the standard library and async_plus, if there is
+    one. Both *restart* and *delay* are None if the supervision was stopped in the same moment.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "%s failed after %.1f s with %s, %s"
+    level: int = logging.WARNING
+    service: str
+    attempt: int
+    ran_for: float
+    exception: BaseException
+    failed_at: Place | None
+    repeated: bool
+    restart: int | None
+    delay: float | None
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        if self.restart is None or self.delay is None:
+            next_step = "not restarted: it is being stopped"
+        else:
+            next_step = f"restart {self.restart} in {self.delay:.1f} s"
+        return self.service, self.ran_for, type(self.exception).__qualname__, next_step
+
+    @property
+    def place(self) -> Place | None:
+        return self.failed_at
+
+    @property
+    def traced(self) -> BaseException | None:
+        return None if self.repeated else self.exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReturned(Event):
+    """An attempt of a service with ``restart="always"`` returned after *ran_for* seconds.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "%s returned after %.1f s, restart %d in %.1f s"
+    level: int = logging.INFO
+    service: str
+    attempt: int
+    ran_for: float
+    restart: int
+    delay: float
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        return self.service, self.ran_for, self.restart, self.delay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaveUp(Event):
+    """A service is not restarted any more: its *restarts* used up its ``max_restarts``.
+
+    The last error propagates to whoever awaits the service, with its traceback, so that none is logged here. It is
+    None if the service returned (``restart="always"``).
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "gave up on %s after %d restarts: the last attempt %s after %.1f s"
+    level: int = logging.ERROR
+    service: str
+    restarts: int
+    ran_for: float
+    exception: BaseException | None
+    failed_at: Place | None
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        exc = self.exception
+        outcome = "returned" if exc is None else f"failed with {type(exc).__qualname__}"
+        return self.service, self.restarts, outcome, self.ran_for
+
+    @property
+    def place(self) -> Place | None:
+        return self.failed_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(Event):
+    """A supervised service was stopped: whoever awaits it was cancelled.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "%s stopped, attempt %d"
+    level: int = logging.INFO
+    service: str
+    attempt: int
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        return self.service, self.attempt
