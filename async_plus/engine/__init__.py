@@ -1,0 +1,1 @@
+"""The engine: tasks that are owned, watched, retried and waited for."""

@@ -1,0 +1,303 @@
+"""Tasks that have an owner, and end before the owner does: the core of gathers and scopes."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import Awaitable, Collection, Iterable
+from typing import Any, Generic, TypeVar
+
+from async_plus import _checks, events, stacks
+from async_plus._coroutines import close_unstarted
+
+__all__ = [
+    "WARN_AFTER",
+    "Owner",
+    "UnexpectedCancellation",
+    "cancel_and_wait",
+    "check_foreign",
+    "is_exit",
+    "is_reported",
+    "star_hint",
+    "task_name",
+]
+
+WARN_AFTER = 5.0
+
+_About = TypeVar("_About")
+
+
+class UnexpectedCancellation(RuntimeError):  # noqa: N818  # it is named like the CancelledError it stands for
+    """A task was cancelled although nobody who waits for it was.
+
+    A bare `asyncio.CancelledError` would pass for the cancellation of the waiting task itself. The original one is
+    the ``__cause__``.
+
+    .. versionadded:: 1.0
+    """
+
+
+def is_exit(exc: BaseException) -> bool:
+    """Tell whether *exc* ends the program: the loop itself raises it, so it is never reported nor converted."""
+    return isinstance(exc, (SystemExit, KeyboardInterrupt))
+
+
+def task_name(task: Awaitable[Any]) -> str:
+    """Name *task* for people: its name, or what it runs if it has none."""
+    get_name = getattr(task, "get_name", None)
+    name = None if get_name is None else get_name()
+    # Through a task factory, CPython 3.13.0 names every nameless task "None".
+    return stacks.name_of(task) if name is None or name == "None" else name
+
+
+def check_foreign(what: str, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Refuse a future that the running task cannot wait for.
+
+    Raises:
+        RuntimeError: It is the running task itself.
+        ValueError: It belongs to another loop.
+    """
+    if future.get_loop() is not loop:
+        raise ValueError(f"{what} belongs to another event loop")
+    if future is asyncio.current_task(loop):
+        raise RuntimeError(f"{what} is the current task, which cannot wait for itself")
+
+
+def star_hint(value: object) -> str:
+    """Help whoever passed a collection of what is taken one by one."""
+    return " (unpack it with *)" if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)) else ""
+
+
+class Owner(Generic[_About]):
+    """A set of running tasks, each with what its owner knows *about* it.
+
+    The owner waits on a future of its own, never on the tasks. So a CancelledError at that await always comes from
+    outside (awaiting a child could not tell the child's cancellation from the host's: gh-152569, gh-156321), and
+    no `uncancel()` is ever needed (gh-116720).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_cancels",
+        "_gap",
+        "_label",
+        "_live",
+        "_loop",
+        "_told",
+        "_wakeup",
+        "_warn_after",
+        "_warn_timer",
+    )
+
+    # Who waits for some of the tasks to end, in a kind of owner where one can.
+    _waiters: Collection[object] = ()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, label: str, warn_after: float = WARN_AFTER) -> None:
+        self._loop = loop
+        self._label = label
+        self._live: dict[asyncio.Future[Any], _About] = {}
+        self._wakeup: asyncio.Future[None] | None = None
+        # The live tasks that were cancelled by this owner, and when: each is cancelled once.
+        self._told: dict[asyncio.Future[Any], float] = {}
+        self._cancels = 0
+        self._warn_after = self._gap = warn_after
+        self._warn_timer: asyncio.TimerHandle | None = None
+
+    def _adopt(self, task: asyncio.Future[Any], about: _About) -> None:
+        self._live[task] = about
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: Any) -> None:
+        """Let *task* go, take note of how it ended, and wake the host if it was the last one.
+
+        Each kind of owner has this all in one function, since each of its tasks comes through here.
+        """
+        raise NotImplementedError
+
+    def _release(self) -> None:
+        """Wake those of the `_waiters` that need not wait any longer."""
+        raise NotImplementedError
+
+    def _forget(self, task: asyncio.Future[Any]) -> bool:
+        """Strike *task* from those that were cancelled, and tell whether it was one."""
+        told = self._told.pop(task, None) is not None
+        if not self._told and self._warn_timer is not None:
+            self._warn_timer.cancel()
+            self._warn_timer = None
+            self._gap = self._warn_after
+        return told
+
+    def _wake(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    async def _settle(self, timeout: float | None = None) -> None:
+        """Wait until no task is live, *timeout* seconds at most."""
+        self._wakeup = self._loop.create_future()
+        timer = None if timeout is None else self._loop.call_later(timeout, self._wake)
+        try:
+            await self._wakeup
+        except CancelledError:
+            raise
+        except BaseException:
+            # The host was closed while it waited here:
+            #
+            #     host = service()
+            #     host.send(None)
+            #     host.close()        # GeneratorExit at this await
+            #
+            # Awaiting again would be an error, so the tasks are told and may outlive us.
+            self._cancel()
+            raise
+        finally:
+            self._wakeup = None
+            if timer is not None:
+                timer.cancel()
+
+    async def _drain(self) -> CancelledError | None:
+        """Cancel what is live and wait until all of it has stopped, however often the host is cancelled.
+
+        Returns:
+            The first cancellation of the host that came meanwhile.
+        """
+        outer = None
+        try:
+            if self._live:
+                self._cancel()
+            while self._live:
+                try:
+                    await self._settle()
+                except CancelledError as exc:
+                    outer = outer or exc
+            return outer
+        finally:
+            del outer
+
+    def _cancel(self) -> None:
+        """Cancel every live task that this owner has not cancelled yet."""
+        self._cancels += 1
+        if self._loop.is_closed():
+            # A host that the garbage collector closes after its loop. Nothing can run any more.
+            return
+        now = self._loop.time()
+        told = False
+        for task in tuple(self._live):
+            # cancel() on a task that has failed is a no-op, yet it marks the exception as seen.
+            if task not in self._told and not task.done():
+                self._told[task] = now
+                told = True
+                task.cancel()
+        if told:
+            self._warn_at(now + self._warn_after)
+
+    def _warn_at(self, when: float) -> None:
+        if self._warn_timer is not None:
+            if self._warn_timer.when() <= when:
+                return
+            # It waits out a long gap, for the sake of tasks that have been named before.
+            self._warn_timer.cancel()
+        self._warn_timer = self._loop.call_at(when, self._warn)
+
+    def _warn(self) -> None:
+        self._warn_timer = None
+        now = self._loop.time()
+        since = {task: now - told for task, told in self._told.items() if not task.done()}
+        stuck = {task: after for task, after in since.items() if after >= self._warn_after * 0.999}
+        # Those that the timer was set for may have stopped, and the others been told later.
+        delay = self._warn_after - max(since.values(), default=0.0)
+        if stuck:
+            self._gap *= 2
+            tasks = tuple(events.StuckTask(task_name(task), stacks.parked(task)) for task in stuck)
+            after = max(stuck.values())
+            events.emit(events.StuckTasks(owner=self._label, after=after, tasks=tasks))
+            delay = self._gap if len(stuck) == len(since) else self._warn_after
+        self._warn_at(now + delay)
+
+    def _waited_on(self) -> str:
+        return stacks.listing(f"{self._label} of", self._live)
+
+    def _reports(self, task: asyncio.Future[Any]) -> bool:
+        """Tell whether this owner reports the failure of *task*, or raises it."""
+        raise NotImplementedError
+
+    def _lose(self, task: Awaitable[Any], exc: BaseException) -> None:
+        """Log *exc*, which cannot be raised any more."""
+        if not is_exit(exc):
+            events.emit(events.LateFailure(task=task_name(task), owner=self._label, exception=exc))
+
+
+def is_reported(task: asyncio.Future[Any]) -> bool:
+    """Tell whether somebody else sees the failure of *task*: an owner that reports it or, if it is done, anybody."""
+    if task.done():
+        # Its callbacks are gone. The flag is what asyncio has for "never retrieved".
+        return not getattr(task, "_log_traceback", True)
+    for callback, _ in getattr(task, "_callbacks", None) or ():
+        owner = getattr(callback, "__self__", None)
+        if isinstance(owner, Owner) and owner._reports(task):
+            return True
+    return False
+
+
+class _Stopping(Owner[bool]):
+    """The tasks of one `cancel_and_wait`; *about* tells whether another owner reports their failure."""
+
+    __slots__ = ()
+
+    def _on_done(self, task: Any) -> None:
+        about = self._live.pop(task)
+        self._forget(task)
+        try:
+            exc = None if task.cancelled() else task.exception()
+            # A future may hold a CancelledError as its exception and still not count as cancelled.
+            if exc is not None and not about and not isinstance(exc, CancelledError):
+                self._lose(task, exc)
+        finally:
+            exc = None
+            if not self._live:
+                self._wake()
+
+    def _reports(self, task: asyncio.Future[Any]) -> bool:
+        return task in self._live
+
+
+async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel *tasks* and return when every one of them has stopped.
+
+    Each is cancelled once. One that ignores it is waited for, and named in the log after 5 seconds and at doubling
+    gaps. Errors raised in their cleanup are logged, never raised. When the caller is cancelled meanwhile, it still
+    waits for them, and is cancelled then.
+
+    Args:
+        tasks: Tasks or futures of the running loop. Finished ones and repeats are fine.
+
+    Raises:
+        TypeError: One is neither a task nor a future.
+        ValueError: One belongs to another loop.
+        RuntimeError: One is the current task, or no event loop is running.
+
+    .. versionadded:: 1.0
+    """
+    try:
+        stopping = _Stopping(asyncio.get_running_loop(), "cancel_and_wait")
+        for number, task in enumerate(tasks, 1):
+            what = f"argument {number} of cancel_and_wait()"
+            if not asyncio.isfuture(task):
+                raise TypeError(f"{what} must be a task or a future, got {_checks.kind(task)}{star_hint(task)}")
+            check_foreign(what, task, stopping._loop)
+    except BaseException:
+        close_unstarted(*tasks)
+        raise
+    for task in tasks:
+        if not task.done() and task not in stopping._live:
+            stopping._adopt(task, is_reported(task))
+    outer = await stopping._drain()
+    if outer is not None:
+        try:
+            raise outer
+        finally:
+            del outer
+
+
+# Whoever waits for owned tasks is parked on a private future, which says nothing; these say whom it waits for.
+stacks.register_waiter(Owner[Any]._settle, lambda variables: variables["self"]._waited_on())
+stacks.register_children(Owner[Any]._settle, lambda variables: tuple(variables["self"]._live))
