@@ -1,0 +1,1 @@
+"""Services that come back after a failure."""
