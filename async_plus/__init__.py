@@ -1,0 +1,74 @@
+"""Async-related stuff you miss in the standard library: supervision for asyncio services.
+
+How the house is built. Each floor imports from those below it, never from above or beside:
+
+    testing                   the edge: a virtual clock and fixtures for users' own tests
+    decorators                @watched @supervised @impatient; the only user of wrapt
+    supervision/              policy, restarts
+    engine/                   owned, gather, watch, scope, delayer, patience over long_waits; per_loop below them
+    events                    what happened, who wants to know; the only one that logs
+    stacks/                   where a task is parked, and on what
+    _coroutines, _checks      arguments and coroutines as objects
+"""
+
+from __future__ import annotations
+
+from async_plus._version import __version__
+from async_plus.decorators import impatient, supervised, watched
+from async_plus.engine.delayer import RetryDelayer
+from async_plus.engine.gather import try_gather
+from async_plus.engine.owned import UnexpectedCancellation, cancel_and_wait
+from async_plus.engine.scope import task_scope
+from async_plus.engine.watch import ignore, launch_watched
+from async_plus.events import (
+    AttemptFailed,
+    AttemptReturned,
+    AttemptStarted,
+    Event,
+    GaveUp,
+    HandlerFailed,
+    LateFailure,
+    LongWait,
+    Stopped,
+    StuckTask,
+    StuckTasks,
+    SubscriberFailed,
+    TaskCancelled,
+    TaskFailed,
+    WaitOver,
+    subscribe,
+)
+from async_plus.stacks import Parked, Place, register_waiter
+
+__all__ = [
+    "AttemptFailed",
+    "AttemptReturned",
+    "AttemptStarted",
+    "Event",
+    "GaveUp",
+    "HandlerFailed",
+    "LateFailure",
+    "LongWait",
+    "Parked",
+    "Place",
+    "RetryDelayer",
+    "Stopped",
+    "StuckTask",
+    "StuckTasks",
+    "SubscriberFailed",
+    "TaskCancelled",
+    "TaskFailed",
+    "UnexpectedCancellation",
+    "WaitOver",
+    "__version__",
+    "cancel_and_wait",
+    "ignore",
+    "impatient",
+    "launch_watched",
+    "register_waiter",
+    "subscribe",
+    "supervised",
+    "task_scope",
+    "try_gather",
+    "watched",
+]

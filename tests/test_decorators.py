@@ -1,0 +1,716 @@
+"""@watched, @supervised and @impatient on functions, partials and objects: what is kept, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import gc
+import inspect
+import os
+import pickle
+import pydoc
+import signal
+import sys
+import types
+import typing
+import weakref
+from unittest.mock import AsyncMock
+
+import decorated
+import pytest
+from decorated import (
+    ALL,
+    FEW,
+    FEW_KEEPING,
+    FEW_LAUNCHING,
+    KEEPING,
+    LAUNCHING,
+    PICKLABLE,
+    Poller,
+    is_coroutine_function,
+)
+from tools import give
+
+import async_plus
+
+any_decorator = pytest.mark.parametrize("decorate", ALL.values(), ids=ALL)
+keeping_decorator = pytest.mark.parametrize("decorate", KEEPING.values(), ids=KEEPING)
+launching_decorator = pytest.mark.parametrize("decorate", LAUNCHING.values(), ids=LAUNCHING)
+few_decorators = pytest.mark.parametrize("decorate", FEW.values(), ids=FEW)
+few_keeping_decorators = pytest.mark.parametrize("decorate", FEW_KEEPING.values(), ids=FEW_KEEPING)
+few_launching_decorators = pytest.mark.parametrize("decorate", FEW_LAUNCHING.values(), ids=FEW_LAUNCHING)
+
+
+class Url:
+    """A type for annotations, known to this module only."""
+
+
+async def fetch(url: Url, /, size: int = 1, *rest: bytes, limit: float = 2.5, **options: str) -> list[Url]:
+    """Fetch it."""
+    return [url, size, rest, limit, options]
+
+
+class TestCalls:
+    @few_decorators
+    async def test_arguments_and_result_pass_through(self, decorate):
+        """Of every kind, under whatever name: no name of ours is taken."""
+        decorated_fetch = decorate(fetch)
+
+        assert await decorated_fetch("a") == ["a", 1, (), 2.5, {}]
+        assert await decorated_fetch("a", 2, b"3", limit=4, url="b", self="s", fn="f", args="g", kwargs="k") == [
+            "a",
+            2,
+            (b"3",),
+            4,
+            {"url": "b", "self": "s", "fn": "f", "args": "g", "kwargs": "k"},
+        ]
+
+    @pytest.mark.parametrize("decorate", [async_plus.watched, async_plus.supervised, async_plus.impatient(log_after=5)])
+    async def test_arguments_that_do_not_fit_are_told_in_the_functions_own_words(self, decorate):
+        """A wrong call is a TypeError of the function itself, and nothing runs or restarts."""
+        with pytest.raises(TypeError) as caught:
+            await decorate(give)()
+
+        assert str(caught.value) == "give() missing 1 required positional argument: 'value'"
+
+    @few_decorators
+    async def test_a_partial_can_be_decorated(self, decorate):
+        """Also one of a partial, or of an object that is called like a coroutine function."""
+        assert await decorate(functools.partial(fetch, "a", limit=1))(2) == ["a", 2, (), 1, {}]
+        assert await decorate(functools.partial(functools.partial(fetch, "a"), 2))() == ["a", 2, (), 2.5, {}]
+        assert await decorate(functools.partial(Poller(3), "a"))() == ("a", 3)
+
+    @few_decorators
+    async def test_an_object_with_an_async_call_can_be_decorated(self, decorate):
+        """It is called like a coroutine function, so it is taken for one."""
+        assert await decorate(Poller())("a") == ("a", 1)
+
+    @few_decorators
+    async def test_a_partial_of_what_is_decorated_works(self, decorate):
+        """The other way round."""
+        assert await functools.partial(decorate(fetch), "a", limit=1)(2) == ["a", 2, (), 1, {}]
+
+    @few_decorators
+    async def test_a_marked_function_can_be_decorated(self, decorate):
+        """A plain function that returns a coroutine, and is marked as one that does, as `try_gather` is."""
+        assert await decorate(async_plus.try_gather)(give(1), give(2)) == [1, 2]
+
+    @few_decorators
+    async def test_a_mock_can_be_decorated(self, decorate):
+        """What tests put in the place of coroutine functions is decorated as they are."""
+        mock = AsyncMock(return_value=1)
+        specced = AsyncMock(spec=fetch, return_value=2)
+
+        assert await decorate(mock)("a") == 1
+        assert await decorate(specced)("a") == 2
+
+        mock.assert_awaited_once_with("a")
+        specced.assert_awaited_once_with("a")
+
+    async def test_a_decorator_with_options_can_be_used_again(self):
+        """One set of options for many functions, which share nothing else."""
+        for decorate in (
+            async_plus.watched(name="job"),
+            async_plus.supervised(delays=[0]),
+            async_plus.impatient(log_after=5),
+        ):
+            first, second = decorate(give), decorate(fetch)
+            assert (await first(1), await second("a")) == (1, ["a", 1, (), 2.5, {}])
+            assert (first.__name__, second.__name__) == ("give", "fetch")
+
+    async def test_options_can_be_given_along_with_the_function(self):
+        """Decorating without the @ needs no second pair of parentheses."""
+        task = async_plus.watched(give, name="job")(1)
+        assert (await task, task.get_name()) == (1, "job")
+
+        assert await async_plus.supervised(give, delays=[0])(1) == 1
+
+    async def test_what_a_task_of_watched_runs_is_the_users_own_coroutine(self):
+        """No wrapper stands between the task and the function, so that names and stacks stay true."""
+
+        @async_plus.watched
+        async def wait(future):
+            return await future
+
+        future = asyncio.get_running_loop().create_future()
+        task = wait(future)
+        coroutine = task.get_coro()
+
+        assert (coroutine.__qualname__, coroutine.cr_code) == (wait.__qualname__, wait.__wrapped__.__code__)
+        future.set_result(1)
+        assert await task == 1
+
+    @few_keeping_decorators
+    async def test_a_coroutine_carries_the_name_of_the_function(self, decorate):
+        """What is parked, forgotten or cancelled is told by its own name, not by a wrapper's."""
+        for fn, name in [
+            (fetch, "fetch"),
+            (functools.partial(fetch), "fetch"),
+            (Poller(), "Poller"),
+            (functools.partial(Poller()), "Poller"),
+            (AsyncMock(spec=fetch), "AsyncMock"),
+        ]:
+            coroutine = decorate(fn)("a")
+            coroutine.close()
+            assert (coroutine.__name__, coroutine.__qualname__) == (name, name)
+
+
+class TestFace:
+    """A decorated function looks like the function."""
+
+    @any_decorator
+    def test_names_docs_and_defaults_are_kept(self, decorate):
+        """All that can be asked of a function is answered by the function."""
+        face = decorate(fetch)
+
+        for attribute in (
+            "__name__",
+            "__qualname__",
+            "__module__",
+            "__doc__",
+            "__annotations__",
+            "__defaults__",
+            "__kwdefaults__",
+            "__globals__",
+            "__closure__",
+        ):
+            assert getattr(face, attribute) == getattr(fetch, attribute), attribute
+        assert inspect.getdoc(face) == "Fetch it."
+        assert inspect.getsource(face) == inspect.getsource(fetch)
+        assert inspect.isfunction(face)
+        assert isinstance(face, types.FunctionType)
+        assert callable(face)
+
+    @any_decorator
+    def test_its_annotations_are_kept_whatever_is_asked_of_its_class(self, decorate):
+        """Once asked for its annotations, a class has some, and its instances would show these instead."""
+        face = decorate(fetch)
+        assert type(face).__annotations__ == {}
+
+        assert face.__annotations__ == fetch.__annotations__
+        assert not hasattr(decorate(Poller()), "__annotations__")
+
+        face = decorate(types.FunctionType(fetch.__code__, globals()))
+        face.__annotations__ = {"url": str}
+        assert face.__annotations__ == inspect.unwrap(face).__annotations__ == {"url": str}
+
+    @any_decorator
+    def test_the_signature_is_kept(self, decorate):
+        """With the annotations, as text and as types; both are what web frameworks read."""
+        face = decorate(fetch)
+
+        assert inspect.signature(face) == inspect.signature(fetch)
+        assert inspect.signature(face, eval_str=True) == inspect.signature(fetch, eval_str=True)
+        assert typing.get_type_hints(face) == typing.get_type_hints(fetch)
+        assert typing.get_type_hints(face)["return"] == list[Url]
+
+    @any_decorator
+    def test_the_function_itself_can_be_had(self, decorate):
+        """`inspect.unwrap` leads to it, however many decorators there are."""
+        assert inspect.unwrap(decorate(fetch)) is fetch
+
+    @pytest.mark.parametrize("decorate", [async_plus.watched, async_plus.supervised, async_plus.impatient(log_after=5)])
+    def test_wrapped_is_the_function(self, decorate):
+        """One decorator, one step."""
+        assert decorate(fetch).__wrapped__ is fetch
+
+    @any_decorator
+    def test_the_signature_of_partials_and_objects_is_kept(self, decorate):
+        """They have no name, but parameters."""
+        partial = functools.partial(fetch, "a", limit=1)
+
+        assert inspect.signature(decorate(partial)) == inspect.signature(partial)
+        assert inspect.signature(decorate(Poller())) == inspect.signature(Poller())
+        assert not hasattr(decorate(partial), "__name__")
+        assert not hasattr(decorate(Poller()), "__code__")
+
+    @keeping_decorator
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is new in 3.12")
+    def test_type_parameters_are_kept(self, decorate):
+        """``async def first[T](...)`` keeps its T."""
+        namespace = {}
+        exec("async def first[T](items: list[T]) -> T: ...", namespace)
+
+        assert decorate(namespace["first"]).__type_params__ == namespace["first"].__type_params__ != ()
+
+    @any_decorator
+    def test_its_text_names_decorator_and_function_and_shows_nothing_else(self, decorate):
+        """A partial's own text shows its arguments, and they may be secret."""
+        outermost = "impatient" if decorate is KEEPING["impatient-options"] else None
+        face = decorate(functools.partial(fetch, "secret"))
+
+        assert repr(face) == str(face) == f"{face}"
+        found = repr(face).removesuffix(f" fetch at {id(face):#x}>")
+        assert found.removeprefix("<@") in ({outermost} if outermost else {"watched", "supervised", "impatient"})
+
+    def test_the_text_of_each_decorator(self):
+        """It tells which one is outermost."""
+        for decorate, name in [
+            (async_plus.watched, "watched"),
+            (async_plus.supervised, "supervised"),
+            (async_plus.impatient(log_after=5), "impatient"),
+        ]:
+            face = decorate(Poller())
+            assert repr(face) == f"<@{name} Poller at {id(face):#x}>"
+
+    @any_decorator
+    def test_it_equals_what_it_wraps(self, decorate):
+        """It hashes alike, too: as a key, and as a callback to be removed, it is the function."""
+        face = decorate(fetch)
+
+        assert face == face
+        assert face == fetch
+        assert face != give
+        assert hash(face) == hash(fetch)
+        assert {face: 1}[fetch] == 1
+
+    @any_decorator
+    def test_it_can_be_referred_to_weakly(self, decorate):
+        """Signal libraries hold their callbacks so. When it is dropped it goes at once, with no garbage collector."""
+
+        async def local():
+            pass
+
+        face = decorate(local)
+        references = [weakref.ref(face), weakref.ref(local)]
+        assert references[0]() is face
+
+        gc.disable()
+        try:
+            del face, local
+            assert [reference() for reference in references] == [None, None]
+        finally:
+            gc.enable()
+
+    @any_decorator
+    def test_a_copy_is_the_function_itself(self, decorate):
+        """As with plain functions, deep or not, alone or inside of something."""
+        face = decorate(fetch)
+
+        assert copy.copy(face) is face
+        assert copy.deepcopy(face) is face
+        assert copy.deepcopy([face])[0] is face
+
+
+class TestAttributes:
+    """What is set on a decorated function is its own."""
+
+    @any_decorator
+    def test_attributes_of_the_function_are_seen(self, decorate):
+        """Those it had when it was decorated, and those it gets later."""
+
+        async def local():
+            pass
+
+        local.early = 1
+        face = decorate(local)
+        local.late = 2
+
+        assert (face.early, face.late) == (1, 2)
+        assert face.__dict__["early"] == vars(face)["early"] == 1
+        with pytest.raises(AttributeError, match="'function' object has no attribute 'never'"):
+            _ = face.never
+
+    @any_decorator
+    def test_what_is_set_does_not_leak_into_the_function(self, decorate):
+        """Two decorated forms of one function, each with its own label, must not share it."""
+        first, second = decorate(fetch), decorate(fetch)
+        first.label, second.label = "first", "second"
+
+        assert (first.label, second.label) == ("first", "second")
+        assert vars(first)["label"] == "first"
+        assert "label" in dir(first)
+        assert not hasattr(fetch, "label")
+
+        del first.label
+        assert not hasattr(first, "label")
+        with pytest.raises(AttributeError):
+            del first.label
+
+    @any_decorator
+    def test_decorators_above_pass_its_attributes_on(self, decorate):
+        """`functools.wraps` copies them, as it does those of a function."""
+        face = decorate(fetch)
+        face.label = "fetch"
+
+        @functools.wraps(face)
+        def wrapper():
+            pass
+
+        assert wrapper.label == "fetch"
+        assert wrapper.__wrapped__ is face
+
+    @any_decorator
+    def test_a_mark_does_not_leak_into_the_function(self, decorate):
+        """Marking the decorated one as anything leaves the function what it was."""
+
+        def plain():
+            return fetch("a")
+
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(plain)
+            inspect.markcoroutinefunction(decorate(plain))
+            assert vars(plain).keys() == {"_is_coroutine_marker"}
+        pytest.mark.filterwarnings("error")(decorate(fetch))
+        assert not hasattr(fetch, "pytestmark")
+
+    @any_decorator
+    def test_a_new_name_is_seen_everywhere(self, decorate):
+        """Endpoints made in a loop are renamed so; coroutines and tasks tell the new name."""
+
+        async def local():
+            pass
+
+        face = decorate(local)
+        face.__name__ = face.__qualname__ = "renamed"
+        face.__doc__ = "Renamed."
+        face.__module__ = "elsewhere"
+
+        assert (face.__name__, face.__qualname__, face.__doc__) == ("renamed", "renamed", "Renamed.")
+        assert face.__module__ == "elsewhere"
+        assert repr(face).endswith(f" renamed at {id(face):#x}>")
+
+    @few_decorators
+    async def test_new_defaults_take_effect(self, decorate):
+        """What is set on the function's own account is set on the function."""
+
+        async def local(value=1):
+            return value
+
+        face = decorate(local)
+        face.__defaults__ = (2,)
+
+        assert await face() == 2
+
+    @few_decorators
+    async def test_an_object_stays_in_sight_with_its_state(self, decorate):
+        """It is the object that has the attributes, now and later, read and written."""
+        poller = Poller(1)
+        face = decorate(poller)
+
+        poller.interval = 2
+        assert (face.interval, vars(face)) == (2, {"interval": 2})
+
+        face.interval = 3
+        assert poller.interval == 3
+        assert await face("a") == ("a", 3)
+
+        del face.interval
+        assert not hasattr(poller, "interval")
+
+    @any_decorator
+    def test_an_object_without_a_dict_has_none_when_decorated(self, decorate):
+        """Nothing is made up."""
+
+        class Slotted:
+            __slots__ = ("interval",)
+
+            async def __call__(self):
+                pass
+
+        face = decorate(Slotted())
+        face.interval = 1
+
+        assert face.interval == 1
+        assert not hasattr(face, "__dict__")
+
+    @any_decorator
+    def test_a_mock_is_left_as_it_was(self, decorate):
+        """To decorate one leaves no trace on it: it makes attributes up when asked for them."""
+        mock = AsyncMock()
+        before = set(vars(mock)["_mock_children"])
+
+        decorate(mock)
+
+        assert set(vars(mock)["_mock_children"]) == before
+
+
+class TestCoroutineFunctions:
+    """@supervised and @impatient leave a coroutine function, @watched does not."""
+
+    @keeping_decorator
+    @pytest.mark.parametrize("fn", [fetch, functools.partial(fetch), AsyncMock()], ids=["function", "partial", "mock"])
+    def test_a_coroutine_function_stays_one(self, decorate, fn):
+        """Frameworks ask before they call; each predicate says yes, of a partial of it as well."""
+        assert is_coroutine_function(fn)
+        assert is_coroutine_function(decorate(fn))
+        assert is_coroutine_function(functools.partial(decorate(fn)))
+
+    @keeping_decorator
+    def test_an_object_counts_for_all_who_know_marks(self, decorate):
+        """A plain object with an async call is no coroutine function to them; decorated it is.
+
+        Save for inspect on 3.11, which does not know marks yet.
+        """
+        face = decorate(Poller())
+        knowing = decorated.PREDICATES if sys.version_info >= (3, 12) else [asyncio.iscoroutinefunction]
+
+        assert all(predicate(face) for predicate in knowing)
+
+    @launching_decorator
+    @pytest.mark.parametrize(
+        "fn",
+        [fetch, functools.partial(fetch), Poller(), functools.partial(Poller()), async_plus.try_gather, AsyncMock()],
+        ids=["function", "partial", "object", "partial-object", "marked", "mock"],
+    )
+    def test_what_is_watched_is_none(self, decorate, fn):
+        """It returns a task, not a coroutine, and every predicate says so, of a partial of it as well."""
+        face = decorate(fn)
+
+        assert not is_coroutine_function(face)
+        assert not is_coroutine_function(functools.partial(face))
+        assert not is_coroutine_function(face.__call__)
+        assert not asyncio.iscoroutine(face)
+
+    @launching_decorator
+    @pytest.mark.skipif(sys.version_info >= (3, 14), reason="asyncio's old mark goes with its predicate")
+    def test_what_bears_the_old_mark_can_be_watched(self, decorate):
+        """A function that only asyncio itself takes for a coroutine function is none any more either."""
+
+        def start():
+            return fetch("a")
+
+        start._is_coroutine = asyncio.coroutines._is_coroutine
+        assert asyncio.iscoroutinefunction(start)
+
+        assert not is_coroutine_function(decorate(start))
+
+
+class TestCallbacks:
+    """What is watched serves where a loop calls back."""
+
+    @few_launching_decorators
+    @pytest.mark.parametrize(
+        "make",
+        [lambda fn: fn, functools.partial, lambda fn: types.MethodType(fn, "self")],
+        ids=["function", "partial", "method"],
+    )
+    async def test_the_loop_takes_it_for_each_kind_of_callback(self, decorate, make):
+        """`call_soon`, `call_later`, `call_at` and threads: none mistakes it for a coroutine function.
+
+        In debug mode the loop refuses coroutine functions, which is when a mistake shows.
+        """
+        loop = asyncio.get_running_loop()
+        called = asyncio.Queue()
+
+        async def put(*args):
+            await called.put(args[-1])
+
+        callback = make(decorate(put))
+        loop.call_soon(callback, 1)
+        loop.call_soon_threadsafe(callback, 2)
+        loop.call_later(0, callback, 3)
+        loop.call_at(loop.time(), callback, 4)
+
+        assert {await called.get() for _ in range(4)} == {1, 2, 3, 4}
+
+    @few_launching_decorators
+    async def test_a_signal_handler_may_be_watched(self, decorate):
+        """`add_signal_handler` refuses coroutine functions in every mode."""
+        loop = asyncio.get_running_loop()
+        received = loop.create_future()
+
+        async def receive(name):
+            received.set_result(name)
+
+        loop.add_signal_handler(signal.SIGUSR1, decorate(receive), "SIGUSR1")
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert await received == "SIGUSR1"
+        finally:
+            loop.remove_signal_handler(signal.SIGUSR1)
+
+    @few_keeping_decorators
+    @pytest.mark.asyncio(loop_factories=["debug"])  # the others do not look
+    async def test_what_is_a_coroutine_function_still_is_refused_as_before(self, decorate):
+        """The loop's own check is not put to sleep for those who forget @watched."""
+        with pytest.raises(TypeError) as caught:
+            asyncio.get_running_loop().call_soon(decorate(fetch))
+
+        assert str(caught.value) == "coroutines cannot be used with call_soon()"
+
+
+class TestPickling:
+    @pytest.mark.parametrize("fn", PICKLABLE, ids=lambda fn: fn.__qualname__)
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_it_is_pickled_by_its_name(self, fn, protocol):
+        """As functions are: what comes back is the decorated function itself."""
+        assert pickle.loads(pickle.dumps(fn, protocol)) is fn
+        assert pickle.loads(pickle._dumps(fn, protocol)) is fn  # the one in Python, whose ways differ
+
+    @any_decorator
+    def test_one_that_cannot_be_found_is_refused(self, decorate):
+        """Under its name there is something else, or nothing, so it could not come back as it went."""
+        with pytest.raises(pickle.PicklingError, match="not the same object"):
+            pickle.dumps(decorate(fetch))
+
+        async def local():
+            pass
+
+        # Pickle itself changed its mind about the error.
+        with pytest.raises((AttributeError, pickle.PicklingError), match="<locals>"):
+            pickle.dumps(decorate(local))
+
+    @any_decorator
+    @pytest.mark.parametrize("fn", [functools.partial(fetch), Poller()], ids=["partial", "Poller"])
+    def test_what_has_no_name_is_refused(self, decorate, fn):
+        """A partial or an object is reachable under no name that is known."""
+        with pytest.raises(pickle.PicklingError) as caught:
+            pickle.dumps(decorate(fn))
+
+        assert str(caught.value) == f"a decorated {type(fn).__name__} has no name to pickle it by"
+
+
+class TestLaunchSite:
+    """A failure of a watched task names the line of the call, in whatever form that was."""
+
+    @staticmethod
+    def reported(caplog):
+        [record] = caplog.records
+        place = record.async_plus_launched_at
+        caplog.clear()
+        return place
+
+    @pytest.mark.parametrize(
+        "decorate",
+        [async_plus.watched, async_plus.watched(name="job"), LAUNCHING["watched-over-impatient"]],
+        ids=["bare", "options", "stacked"],
+    )
+    @pytest.mark.parametrize(
+        "form",
+        [
+            lambda fn, decorate: decorate(fn),
+            lambda fn, decorate: decorate(functools.partial(fn)),
+            lambda fn, decorate: functools.partial(decorate(fn)),
+            lambda fn, decorate: type("Thing", (), {"method": decorate(fn)})().method,
+            lambda fn, decorate: type("Thing", (), {"method": decorate(classmethod(fn))}).method,
+            lambda fn, decorate: type("Thing", (), {"method": classmethod(decorate(fn))}).method,
+            lambda fn, decorate: type("Thing", (), {"method": decorate(staticmethod(fn))}).method,
+            lambda fn, decorate: type("Thing", (), {"method": staticmethod(decorate(fn))})().method,
+            lambda fn, decorate: type("Thing", (), {"method": functools.partialmethod(decorate(fn))})().method,
+            lambda fn, decorate: decorate(type("Thing", (), {"method": fn})().method),
+            lambda fn, decorate: type("Thing", (), {"__call__": decorate(fn)})(),
+            lambda fn, decorate: decorate(type("Thing", (), {"__call__": fn})()),
+        ],
+        ids=[
+            "function",
+            "over-partial",
+            "under-partial",
+            "method",
+            "over-classmethod",
+            "under-classmethod",
+            "over-staticmethod",
+            "under-staticmethod",
+            "partialmethod",
+            "over-bound-method",
+            "under-object",
+            "over-object",
+        ],
+    )
+    async def test_it_is_the_line_of_the_call(self, form, decorate, caplog):
+        """Functions, methods, partials and objects, decorated from above and from below."""
+
+        async def fail(*args):
+            raise ValueError
+
+        launch = form(fail, decorate)
+        line = inspect.currentframe().f_lineno + 1
+        task = launch()
+        await asyncio.wait([task])
+
+        here = "TestLaunchSite.test_it_is_the_line_of_the_call".rpartition(".")[2]
+        assert self.reported(caplog) == f"{__file__}:{line} in {here}"
+        assert isinstance(task.exception(), ValueError)
+
+    @pytest.mark.asyncio(loop_factories=["default", "debug"])  # uvloop's callbacks have no frame of their own
+    async def test_called_back_by_the_loop_it_is_the_loop(self, caplog):
+        """Nobody else has called it: the place is where the loop runs its callbacks, never a file of ours."""
+
+        @async_plus.watched
+        async def fail():
+            failed.set()
+            raise ValueError
+
+        failed = asyncio.Event()
+        asyncio.get_running_loop().call_soon(fail)
+        await failed.wait()
+        await asyncio.sleep(0)
+
+        place = self.reported(caplog)
+        assert place.startswith(asyncio.events.__file__)
+        assert place.endswith(" in _run")
+
+
+class TestOptions:
+    def test_help_shows_the_options_of_supervised(self):
+        """Although it passes them on as they are: `help` and editors tell names and defaults."""
+        signature = inspect.signature(async_plus.supervised)
+        [first, *options] = signature.parameters.values()
+
+        assert (first.name, first.kind) == ("fn", inspect.Parameter.POSITIONAL_ONLY)
+        assert {option.name: option.default for option in options} == {
+            "delays": (0, 1, 10, 60),
+            "random_shift": 0,
+            "reset_after": None,
+            "on": Exception,
+            "restart": "on_error",
+            "max_restarts": None,
+            "name": None,
+        }
+        assert {option.kind for option in options} == {inspect.Parameter.KEYWORD_ONLY}
+        assert "restart: 'RestartWhen' = 'on_error'" in pydoc.render_doc(async_plus.supervised)
+
+    def test_what_help_shows_is_what_type_checkers_see(self):
+        """The options are spelled out once more for them, and must not drift from the real ones."""
+        *_, with_options = typing.get_overloads(async_plus.supervised)
+        [_, *shown] = inspect.signature(async_plus.supervised).parameters.values()
+
+        assert list(inspect.signature(with_options).parameters.values()) == shown
+
+    def test_an_unknown_option_of_supervised_is_refused_with_those_there_are(self):
+        """A misspelled option is told at once, by the name of the decorator."""
+        with pytest.raises(TypeError) as caught:
+            async_plus.supervised(delay=[1])
+
+        assert str(caught.value) == (
+            "@supervised has no option 'delay': "
+            "it has delays, random_shift, reset_after, on, restart, max_restarts, name"
+        )
+
+    @pytest.mark.parametrize(
+        ("decorator", "message"),
+        [
+            (async_plus.watched, "watched() got an unexpected keyword argument 'delay'"),
+            (async_plus.impatient, "impatient() got an unexpected keyword argument 'delay'"),
+        ],
+        ids=["watched", "impatient"],
+    )
+    def test_an_unknown_option_of_the_others_is_refused(self, decorator, message):
+        """By Python itself."""
+        with pytest.raises(TypeError) as caught:
+            decorator(delay=[1])
+
+        assert str(caught.value) == message
+
+    async def test_the_options_of_watched_reach_its_tasks(self, caplog):
+        """Name and handler are those of `launch_watched`."""
+        handled = []
+
+        @async_plus.watched(name="job", on_exception=lambda task, exc: handled.append((task, exc)))
+        async def fail():
+            raise ValueError
+
+        task = fail()
+        await asyncio.wait([task])
+
+        assert (task.get_name(), handled, caplog.records) == ("job", [(task, task.exception())], [])
+
+    async def test_without_a_loop_a_watched_call_is_refused(self):
+        """It says what is missing, and the coroutine is closed: no warning follows."""
+        watched = async_plus.watched(fetch)
+
+        with pytest.raises(RuntimeError) as caught:
+            await asyncio.get_running_loop().run_in_executor(None, watched, "a")
+
+        assert str(caught.value) == "a watched task needs a running event loop: launch it from a coroutine"

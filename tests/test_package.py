@@ -1,0 +1,102 @@
+"""What a user imports: the public names, the version, the marker for type checkers, and the cost."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import async_plus
+import async_plus.testing
+
+PUBLIC = [
+    "AttemptFailed",
+    "AttemptReturned",
+    "AttemptStarted",
+    "Event",
+    "GaveUp",
+    "HandlerFailed",
+    "LateFailure",
+    "LongWait",
+    "Parked",
+    "Place",
+    "RetryDelayer",
+    "Stopped",
+    "StuckTask",
+    "StuckTasks",
+    "SubscriberFailed",
+    "TaskCancelled",
+    "TaskFailed",
+    "UnexpectedCancellation",
+    "WaitOver",
+    "__version__",
+    "cancel_and_wait",
+    "ignore",
+    "impatient",
+    "launch_watched",
+    "register_waiter",
+    "subscribe",
+    "supervised",
+    "task_scope",
+    "try_gather",
+    "watched",
+]
+
+
+def test_the_public_names_are_exactly_these():
+    """A name is added or removed on purpose only: here, in __all__ and in the changelog."""
+    assert async_plus.__all__ == PUBLIC
+    assert async_plus.testing.__all__ == [
+        "Leaks",
+        "VirtualClock",
+        "VirtualClockLoop",
+        "no_leaks",
+        "record_events",
+        "virtual_clock",
+    ]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_exists_and_is_documented(name):
+    """Each name in __all__ can be imported, and tells what it does and since when."""
+    thing = getattr(async_plus, name)
+
+    if name != "__version__":
+        assert thing.__doc__
+        assert ".. versionadded:: 1.0" in thing.__doc__
+
+
+def test_public_names_are_sorted():
+    """The list is kept in order, so that two branches that add a name rarely collide."""
+    assert sorted(async_plus.__all__) == async_plus.__all__
+
+
+def test_the_version_is_the_installed_one():
+    """The version told by the package is the version told by pip."""
+    assert async_plus.__version__ == importlib.metadata.version("async_plus")
+
+
+def test_the_package_is_marked_as_typed():
+    """Type checkers read the annotations of a package only if it holds py.typed."""
+    assert Path(async_plus.__file__).with_name("py.typed").exists()
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    """`import async_plus` brings in wrapt and the standard library, and none of the edges."""
+    program = "import sys, async_plus; print(*{name.partition('.')[0] for name in sys.modules})"
+    printed = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+
+    loaded = set(printed.stdout.split()) - sys.stdlib_module_names
+    assert {name for name in loaded if not name.startswith("_")} == {"async_plus", "wrapt"}
+
+
+def test_importing_the_package_imports_no_edge():
+    """The edges are imported by those who use them."""
+    program = "import sys, async_plus; print(*[name for name in sys.modules if name.startswith('async_plus.')])"
+    printed = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+
+    edges = {"async_plus.testing", "async_plus.prometheus", "async_plus.cli", "async_plus.__main__"}
+    assert edges.isdisjoint(printed.stdout.split())
