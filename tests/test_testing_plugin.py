@@ -1,0 +1,301 @@
+"""async_plus.testing as a pytest plugin, seen from a project that uses it: each test here runs a small test suite."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import shutil
+from pathlib import Path
+
+import freezegun  # noqa: F401  # loaded here for good: the inner runs unload what they are the first to load
+import pytest
+from loops import factories
+
+from async_plus.testing import VirtualClockLoop
+
+CONFTEST = 'pytest_plugins = ["async_plus.testing"]\n'
+
+
+@pytest.fixture
+def run(pytester, no_leaks):
+    """Run a test module, with the plugin switched on, and return the outcome."""
+    pytester.makeini(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+        "addopts = --strict-markers -p no:cacheprovider\nfilterwarnings = error"
+    )
+
+    def run_module(source, *args, conftest=CONFTEST):
+        pytester.makeconftest(conftest)
+        pytester.makepyfile(f"import asyncio\nimport pytest\n\n{source}")
+        result = pytester.runpytest_inprocess(*args)
+        # The inner suite's lost errors are logged in this process too, at the latest when the garbage goes.
+        gc.collect()
+        no_leaks.errors.clear()
+        return result
+
+    return run_module
+
+
+class TestLoops:
+    """The plugin picks the loop by what a test asks for, unless the project has its own choice."""
+
+    def test_only_tests_that_ask_for_it_run_on_the_virtual_loop(self, run):
+        """Marked or with the fixture: virtual, and with no suffix to the test's name. Others keep their loop."""
+        result = run(
+            """
+            def is_virtual():
+                return type(asyncio.get_running_loop()).__name__ == "VirtualClockLoop"
+
+            async def test_plain():
+                assert not is_virtual()
+
+            @pytest.mark.virtual_time
+            async def test_marked():
+                assert is_virtual()
+
+            async def test_with_fixture(virtual_clock):
+                assert is_virtual()
+            """.replace("\n            ", "\n"),
+            "-v",
+        )
+
+        result.assert_outcomes(passed=3)
+        result.stdout.fnmatch_lines(["*::test_plain PASSED*", "*::test_marked PASSED*", "*::test_with_fixture PASSED*"])
+
+    def test_the_projects_own_choice_of_loops_goes_first(self, run):
+        """A conftest.py with the hook decides, and may name the virtual loop itself."""
+        conftest = (
+            "from async_plus.testing import VirtualClockLoop\n"
+            f"{CONFTEST}"
+            "def pytest_asyncio_loop_factories():\n    return {'one': VirtualClockLoop, 'two': VirtualClockLoop}\n"
+        )
+        result = run("async def test_twice():\n    await asyncio.sleep(3600)\n", "-v", conftest=conftest)
+
+        result.assert_outcomes(passed=2)
+        result.stdout.fnmatch_lines(["*::test_twice?one? PASSED*", "*::test_twice?two? PASSED*"])
+
+    def test_the_clock_on_another_loop_is_refused_with_the_fix(self, run):
+        """On a real loop frozen clocks would make every sleep hang; the fixture refuses instead."""
+        conftest = (
+            f"{CONFTEST}import asyncio\n"
+            "def pytest_asyncio_loop_factories():\n    return {'real': asyncio.SelectorEventLoop}\n"
+        )
+        result = run("async def test_it(virtual_clock):\n    pass\n", conftest=conftest)
+
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(
+            [
+                "E * RuntimeError: virtual_clock needs an async test on a VirtualClockLoop, got _UnixSelectorEventLoop "
+                "(does your pytest_asyncio_loop_factories return it for this test?)"
+            ]
+        )
+
+    def test_a_plain_function_cannot_have_virtual_time(self, run):
+        """A synchronous test has no loop of its own to be virtual; it is told so."""
+        result = run("@pytest.mark.virtual_time\ndef test_it():\n    pass\n")
+
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(["E * RuntimeError: virtual_clock needs an async test on a VirtualClockLoop, *"])
+
+    def test_a_deadlock_fails_the_test(self, run):
+        """A test that would hang for ever ends with the error that names where it waits, and only that."""
+        result = run("@pytest.mark.virtual_time\nasync def test_it(no_leaks):\n    await asyncio.Event().wait()\n")
+
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["E * RuntimeError: deadlock on the virtual clock: *:6 in test_it on Event.wait"])
+
+    def test_durations_are_real(self, run):
+        """Virtual hours do not show up in pytest's own report of slow tests."""
+        result = run("async def test_it(virtual_clock):\n    await asyncio.sleep(7200)\n", "--durations=1", "-vv")
+
+        result.assert_outcomes(passed=1)
+        result.stdout.re_match_lines([r"0\.\d\ds (call|setup|teardown) .*"])
+
+
+LEAKY = {
+    "a task": (
+        "async def test_it():\n    asyncio.create_task(asyncio.sleep(60), name='poller')\n    await asyncio.sleep(0)\n",
+        "the test left tasks running: 'poller' on sleep*",
+    ),
+    "an error": (
+        "async def crash():\n    raise ZeroDivisionError\n\n"
+        "async def test_it():\n    asyncio.create_task(crash(), name='saver')\n"
+        "    await asyncio.sleep(0)\n    await asyncio.sleep(0)\n",
+        "asyncio reported: Task exception was never retrieved",
+    ),
+    "an error in a reference cycle": (
+        "async def crash():\n    raise ZeroDivisionError\n\n"
+        "async def test_it():\n    ring = [asyncio.create_task(crash())]\n    ring.append(ring)\n"
+        "    await asyncio.sleep(0)\n    await asyncio.sleep(0)\n",
+        "asyncio reported: Task exception was never retrieved",
+    ),
+    "a coroutine": (
+        "async def test_it():\n    asyncio.sleep(1)\n",
+        "coroutine 'sleep' was never awaited",
+    ),
+    "a coroutine of a plain test": (
+        "def test_it():\n    asyncio.sleep(1)\n",
+        "coroutine 'sleep' was never awaited",
+    ),
+    "a cancellation": (
+        "async def test_it():\n    asyncio.current_task().cancel()\n"
+        "    try:\n        await asyncio.sleep(0)\n    except asyncio.CancelledError:\n        pass\n"
+        # CPython 3.11 does not trace a coroutine again until its first step after the one that raised in it.
+        "    await asyncio.sleep(0)\n",
+        "the test's task was left with cancelling() == 1, it was 0",
+    ),
+    "a cancellation under hypothesis": (
+        "from hypothesis import given, settings, strategies, HealthCheck\n"
+        "@settings(max_examples=2, suppress_health_check=list(HealthCheck), database=None)\n"
+        "@given(strategies.booleans())\n"
+        "async def test_it(value):\n    asyncio.current_task().cancel()\n"
+        "    try:\n        await asyncio.sleep(0)\n    except asyncio.CancelledError:\n        pass\n"
+        # CPython 3.11 does not trace a coroutine again until its first step after the one that raised in it.
+        "    await asyncio.sleep(0)\n",
+        "the test's task was left with cancelling() == 1, it was 0",
+    ),
+}
+
+
+class TestNoLeaks:
+    """no_leaks fails a test for what pytest would let pass."""
+
+    AUTOUSE = CONFTEST + "import pytest\n@pytest.fixture(autouse=True)\ndef check(no_leaks):\n    pass\n"
+
+    @pytest.mark.parametrize("name", LEAKY)
+    def test_what_a_test_leaves_behind_fails_it(self, run, name):
+        """Tasks, lost errors, coroutines never awaited, a raised cancelling(): each is named."""
+        source, message = LEAKY[name]
+
+        result = run(source, conftest=self.AUTOUSE)
+
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([f"*{message}*"])
+
+    @pytest.mark.parametrize("name", LEAKY)
+    def test_a_test_without_the_check_passes(self, run, name):
+        """Unless it is asked for, the check is not there: what fails above is found by it alone."""
+        source, _ = LEAKY[name]
+
+        result = run(source, "-W", "ignore")
+
+        result.assert_outcomes(passed=1)
+
+    def test_a_clean_test_passes(self, run):
+        """Tasks that ended, errors that were seen and plain tests are no leaks."""
+        source = (
+            "async def crash():\n    raise ZeroDivisionError\n\n"
+            "async def test_it():\n    task = asyncio.create_task(crash())\n"
+            "    with pytest.raises(ZeroDivisionError):\n        await task\n\n"
+            "def test_plain():\n    asyncio.run(asyncio.sleep(0))\n"
+        )
+        handlers = logging.getLogger("asyncio").handlers[:]
+
+        result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=2)
+        assert logging.getLogger("asyncio").handlers == handlers
+
+    def test_other_warnings_go_their_way(self, run):
+        """A warning that is not about a coroutine reaches pytest."""
+        source = "import warnings\n\ndef test_it():\n    warnings.warn('old')\n"
+
+        result = run(source, "-W", "default", conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=1, warnings=1)
+
+    def test_tasks_of_other_fixtures_are_no_leaks(self, run):
+        """A fixture may keep a task for its test, as long as it ends it."""
+        source = (
+            "@pytest.fixture\nasync def server():\n    task = asyncio.create_task(asyncio.sleep(60))\n    yield\n"
+            "    task.cancel()\n    await asyncio.wait([task])\n\n"
+            "async def test_it(server):\n    pass\n"
+        )
+        result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=1)
+
+    def test_a_failed_test_is_not_judged_a_second_time(self, run):
+        """What a failing test leaves behind is the debris of its failure, not another finding."""
+        source = (
+            "async def test_it():\n    task = asyncio.create_task(asyncio.sleep(60))\n    asyncio.sleep(1)\n"
+            "    assert False\n"
+        )
+        result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(failed=1)
+
+    def test_a_loss_on_purpose_is_looked_at_and_cleared(self, run):
+        """A test about lost errors finds them in the fixture, and says with clear() that it has seen them."""
+        source = (
+            "async def test_it(no_leaks):\n    asyncio.get_running_loop().call_exception_handler({'message': 'lost'})\n"
+            "    asyncio.sleep(1)\n"
+            "    assert [record.getMessage() for record in no_leaks.errors] == ['lost']\n"
+            "    assert no_leaks.never_awaited == [\"coroutine 'sleep' was never awaited\"]\n"
+            "    no_leaks.errors.clear()\n    no_leaks.never_awaited.clear()\n"
+        )
+        result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=1)
+
+
+class TestThisSuite:
+    """The set-up of async_plus' own tests (tests/conftest.py)."""
+
+    @pytest.fixture
+    def own(self, run, pytester):
+        for name in ("conftest.py", "loops.py"):
+            shutil.copy(Path(__file__).with_name(name), pytester.path)
+        return lambda source, *args: run(source, *args, conftest=(pytester.path / "conftest.py").read_text())
+
+    def test_async_tests_run_on_every_loop_and_plain_ones_once(self, own):
+        """default, debug, eager from 3.12 on, uvloop; and the same four on the virtual clock."""
+        source = (
+            "import sys\n\n"
+            "async def test_real(request):\n"
+            "    loop = asyncio.get_running_loop()\n"
+            "    print('REAL', request.node.callspec.id, type(loop).__module__.partition('.')[0], loop.get_debug(),\n"
+            "          loop.get_task_factory() is not None)\n\n"
+            "async def test_virtual(request, virtual_clock):\n"
+            "    loop = asyncio.get_running_loop()\n"
+            "    print('VIRTUAL', request.node.callspec.id, type(loop).__name__, loop.get_debug(),\n"
+            "          loop.get_task_factory() is not None)\n\n"
+            "def test_plain():\n    print('PLAIN')\n"
+        )
+        result = own(source, "-s")
+
+        said = re.findall("(?:REAL|VIRTUAL|PLAIN).*", result.stdout.str())
+        eager = "eager" in factories(virtual=False)
+        assert said == [
+            "REAL default asyncio False False",
+            "REAL debug loops True False",
+            *(["REAL eager asyncio False True"] if eager else []),
+            "REAL uvloop uvloop False False",
+            f"VIRTUAL default {VirtualClockLoop.__name__} False False",
+            "VIRTUAL debug VirtualDebugLoop True False",
+            *([f"VIRTUAL eager {VirtualClockLoop.__name__} False True"] if eager else []),
+            "VIRTUAL uvloop VirtualUvloop False False",
+            "PLAIN",
+        ]
+
+    @pytest.mark.parametrize("loop", ["default", "debug", "uvloop"])
+    def test_a_test_that_hangs_on_a_real_loop_is_ended(self, own, loop):
+        """After its time limit it fails, and tells where its tasks are parked."""
+        source = "@pytest.mark.time_limit(0.1)\nasync def test_it():\n    await asyncio.Event().wait()\n"
+
+        result = own(source, "-k", loop)
+
+        result.assert_outcomes(failed=1, deselected=len(factories(virtual=False)) - 1)
+        result.stdout.fnmatch_lines(
+            ["E * conftest.Hang: the test still runs after 0.1 s", "E * 'Task-*' at *:6 in test_it on Event.wait"]
+        )
+
+    def test_a_plain_test_that_hangs_is_ended(self, own):
+        """The limit holds for synchronous tests too."""
+        source = "import threading\n@pytest.mark.time_limit(0.1)\ndef test_it():\n    threading.Event().wait()\n"
+
+        result = own(source)
+
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["E * conftest.Hang: the test still runs after 0.1 s"])
