@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import signal
 
@@ -34,6 +35,16 @@ def pytest_collection_finish():
     # which makes that one 100 times as fast.
     gc.collect()
     gc.freeze()
+
+
+_finished = itertools.count(1)
+
+
+def pytest_runtest_logfinish():
+    # So does what pytest keeps of each test. Left to grow, it takes most of the time of the suite.
+    if next(_finished) % 100 == 0:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
