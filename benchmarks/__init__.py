@@ -11,7 +11,8 @@ How it is measured:
 - A turn is three short runs. The first is not counted: it finds the memory as the side before left it, which can cost
   6 %. Of all the others in all rounds the quickest one counts, since noise only ever adds.
 - The clock is the CPU time of the process, which does not run while another process has the core.
-- Nothing is collected during a run: before it the garbage is, and then the collector is switched off, for every side.
+- Nothing is collected during a run: before the first the garbage is, and then the collector is switched off, for every
+  side.
   Whatever existed before the contest is frozen, so that it is not looked through.
 - Peers are written as their users write them: a bare task comes from `asyncio.create_task`.
 - "Added" rows take off what the bare await takes: they compare what two tools cost, not what they wrap.

@@ -16,7 +16,7 @@ _DESCRIPTION = "Measure async_plus against its peers, as ratios with budgets. Ex
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what *arguments* ask for, and return the exit status."""
     options = _parser().parse_args(arguments)
-    rounds: int = options.rounds or (5 if options.quick else 20)
+    rounds: int = options.rounds or (2 if options.quick else 20)
 
     def wanted(ratio: Ratio) -> bool:
         return not options.only or any(part.casefold() in ratio.name.casefold() for part in options.only)
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", default=[], metavar="NAME", help="only rows with NAME in their name; may be repeated"
     )
     parser.add_argument("--json", metavar="FILE", help="write the results to FILE as well (- for standard output)")
-    parser.add_argument("--rounds", type=_positive, metavar="N", help="rounds per contest (default 20, with --quick 5)")
+    parser.add_argument("--rounds", type=_positive, metavar="N", help="rounds per contest (default 20, with --quick 2)")
     return parser
 
 

@@ -93,6 +93,7 @@ async def _best(sides: Mapping[str, Side], rounds: int) -> dict[str, float]:
         for _ in range(rounds):
             for name in order:
                 await sides[name]()
+                gc.collect()
                 for _ in range(_RUNS):
                     best[name] = min(best[name], await _time(sides[name]))
             order.append(order.pop(0))
@@ -100,7 +101,6 @@ async def _best(sides: Mapping[str, Side], rounds: int) -> dict[str, float]:
 
 
 async def _time(side: Side) -> float:
-    gc.collect()
     gc.disable()
     try:
         began = time.process_time()

@@ -6,9 +6,11 @@ import asyncio
 import inspect
 import sys
 
+import pytest
+
 import async_plus
 
-# By what a test is called. Those above the line keep a coroutine function, those below make a plain one of it.
+# Each form by its name in the ids of tests: first those that keep a coroutine function, then those that do not.
 KEEPING = {
     "supervised": async_plus.supervised,
     "supervised-options": async_plus.supervised(delays=[0], max_restarts=1),
@@ -33,6 +35,13 @@ FEW = {
 FEW_KEEPING = {form: decorate for form, decorate in FEW.items() if form in KEEPING}
 FEW_LAUNCHING = {form: decorate for form, decorate in FEW.items() if form in LAUNCHING}
 
+any_decorator = pytest.mark.parametrize("decorate", ALL.values(), ids=ALL)
+keeping_decorator = pytest.mark.parametrize("decorate", KEEPING.values(), ids=KEEPING)
+launching_decorator = pytest.mark.parametrize("decorate", LAUNCHING.values(), ids=LAUNCHING)
+few_decorators = pytest.mark.parametrize("decorate", FEW.values(), ids=FEW)
+few_keeping_decorators = pytest.mark.parametrize("decorate", FEW_KEEPING.values(), ids=FEW_KEEPING)
+few_launching_decorators = pytest.mark.parametrize("decorate", FEW_LAUNCHING.values(), ids=FEW_LAUNCHING)
+
 # Whoever asks whether something is a coroutine function asks one of these. (asyncio's own warns from 3.14 on.)
 PREDICATES = [inspect.iscoroutinefunction] + ([asyncio.iscoroutinefunction] if sys.version_info < (3, 14) else [])
 
@@ -41,6 +50,15 @@ def is_coroutine_function(thing):
     """What all predicates say of *thing*, which had better be the same."""
     [answer] = {predicate(thing) for predicate in PREDICATES}
     return answer
+
+
+class Url:
+    """A type for annotations, known to this module only."""
+
+
+async def fetch(url: Url, /, size: int = 1, *rest: bytes, limit: float = 2.5, **options: str) -> list[Url]:
+    """Fetch it."""
+    return [url, size, rest, limit, options]
 
 
 class Poller:
@@ -88,7 +106,7 @@ class Service:
         return ("static", url)
 
 
-# Below, only names differ: each has been looked up under its module and qualified name.
+# Each can be found under its module and qualified name.
 PICKLABLE = [
     supervised_function,
     impatient_function,

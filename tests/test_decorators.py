@@ -1,4 +1,4 @@
-"""@watched, @supervised and @impatient on functions, partials and objects: what is kept, and what is not."""
+"""@watched, @supervised and @impatient on functions, partials and objects: how they are called, and how they look."""
 
 from __future__ import annotations
 
@@ -7,48 +7,29 @@ import copy
 import functools
 import gc
 import inspect
-import os
 import pickle
 import pydoc
-import signal
 import sys
 import types
 import typing
 import weakref
 from unittest.mock import AsyncMock
 
-import decorated
 import pytest
 from decorated import (
-    ALL,
-    FEW,
-    FEW_KEEPING,
-    FEW_LAUNCHING,
     KEEPING,
-    LAUNCHING,
     PICKLABLE,
     Poller,
-    is_coroutine_function,
+    Url,
+    any_decorator,
+    fetch,
+    few_decorators,
+    few_keeping_decorators,
+    keeping_decorator,
 )
 from tools import give
 
 import async_plus
-
-any_decorator = pytest.mark.parametrize("decorate", ALL.values(), ids=ALL)
-keeping_decorator = pytest.mark.parametrize("decorate", KEEPING.values(), ids=KEEPING)
-launching_decorator = pytest.mark.parametrize("decorate", LAUNCHING.values(), ids=LAUNCHING)
-few_decorators = pytest.mark.parametrize("decorate", FEW.values(), ids=FEW)
-few_keeping_decorators = pytest.mark.parametrize("decorate", FEW_KEEPING.values(), ids=FEW_KEEPING)
-few_launching_decorators = pytest.mark.parametrize("decorate", FEW_LAUNCHING.values(), ids=FEW_LAUNCHING)
-
-
-class Url:
-    """A type for annotations, known to this module only."""
-
-
-async def fetch(url: Url, /, size: int = 1, *rest: bytes, limit: float = 2.5, **options: str) -> list[Url]:
-    """Fetch it."""
-    return [url, size, rest, limit, options]
 
 
 class TestCalls:
@@ -293,244 +274,6 @@ class TestFace:
         assert copy.deepcopy([face])[0] is face
 
 
-class TestAttributes:
-    """What is set on a decorated function is its own."""
-
-    @any_decorator
-    def test_attributes_of_the_function_are_seen(self, decorate):
-        """Those it had when it was decorated, and those it gets later."""
-
-        async def local():
-            pass
-
-        local.early = 1
-        face = decorate(local)
-        local.late = 2
-
-        assert (face.early, face.late) == (1, 2)
-        assert face.__dict__["early"] == vars(face)["early"] == 1
-        with pytest.raises(AttributeError, match="'function' object has no attribute 'never'"):
-            _ = face.never
-
-    @any_decorator
-    def test_what_is_set_does_not_leak_into_the_function(self, decorate):
-        """Two decorated forms of one function, each with its own label, must not share it."""
-        first, second = decorate(fetch), decorate(fetch)
-        first.label, second.label = "first", "second"
-
-        assert (first.label, second.label) == ("first", "second")
-        assert vars(first)["label"] == "first"
-        assert "label" in dir(first)
-        assert not hasattr(fetch, "label")
-
-        del first.label
-        assert not hasattr(first, "label")
-        with pytest.raises(AttributeError):
-            del first.label
-
-    @any_decorator
-    def test_decorators_above_pass_its_attributes_on(self, decorate):
-        """`functools.wraps` copies them, as it does those of a function."""
-        face = decorate(fetch)
-        face.label = "fetch"
-
-        @functools.wraps(face)
-        def wrapper():
-            pass
-
-        assert wrapper.label == "fetch"
-        assert wrapper.__wrapped__ is face
-
-    @any_decorator
-    def test_a_mark_does_not_leak_into_the_function(self, decorate):
-        """Marking the decorated one as anything leaves the function what it was."""
-
-        def plain():
-            return fetch("a")
-
-        if sys.version_info >= (3, 12):
-            inspect.markcoroutinefunction(plain)
-            inspect.markcoroutinefunction(decorate(plain))
-            assert vars(plain).keys() == {"_is_coroutine_marker"}
-        pytest.mark.filterwarnings("error")(decorate(fetch))
-        assert not hasattr(fetch, "pytestmark")
-
-    @any_decorator
-    def test_a_new_name_is_seen_everywhere(self, decorate):
-        """Endpoints made in a loop are renamed so; coroutines and tasks tell the new name."""
-
-        async def local():
-            pass
-
-        face = decorate(local)
-        face.__name__ = face.__qualname__ = "renamed"
-        face.__doc__ = "Renamed."
-        face.__module__ = "elsewhere"
-
-        assert (face.__name__, face.__qualname__, face.__doc__) == ("renamed", "renamed", "Renamed.")
-        assert face.__module__ == "elsewhere"
-        assert repr(face).endswith(f" renamed at {id(face):#x}>")
-
-    @few_decorators
-    async def test_new_defaults_take_effect(self, decorate):
-        """What is set on the function's own account is set on the function."""
-
-        async def local(value=1):
-            return value
-
-        face = decorate(local)
-        face.__defaults__ = (2,)
-
-        assert await face() == 2
-
-    @few_decorators
-    async def test_an_object_stays_in_sight_with_its_state(self, decorate):
-        """It is the object that has the attributes, now and later, read and written."""
-        poller = Poller(1)
-        face = decorate(poller)
-
-        poller.interval = 2
-        assert (face.interval, vars(face)) == (2, {"interval": 2})
-
-        face.interval = 3
-        assert poller.interval == 3
-        assert await face("a") == ("a", 3)
-
-        del face.interval
-        assert not hasattr(poller, "interval")
-
-    @any_decorator
-    def test_an_object_without_a_dict_has_none_when_decorated(self, decorate):
-        """Nothing is made up."""
-
-        class Slotted:
-            __slots__ = ("interval",)
-
-            async def __call__(self):
-                pass
-
-        face = decorate(Slotted())
-        face.interval = 1
-
-        assert face.interval == 1
-        assert not hasattr(face, "__dict__")
-
-    @any_decorator
-    def test_a_mock_is_left_as_it_was(self, decorate):
-        """To decorate one leaves no trace on it: it makes attributes up when asked for them."""
-        mock = AsyncMock()
-        before = set(vars(mock)["_mock_children"])
-
-        decorate(mock)
-
-        assert set(vars(mock)["_mock_children"]) == before
-
-
-class TestCoroutineFunctions:
-    """@supervised and @impatient leave a coroutine function, @watched does not."""
-
-    @keeping_decorator
-    @pytest.mark.parametrize("fn", [fetch, functools.partial(fetch), AsyncMock()], ids=["function", "partial", "mock"])
-    def test_a_coroutine_function_stays_one(self, decorate, fn):
-        """Frameworks ask before they call; each predicate says yes, of a partial of it as well."""
-        assert is_coroutine_function(fn)
-        assert is_coroutine_function(decorate(fn))
-        assert is_coroutine_function(functools.partial(decorate(fn)))
-
-    @keeping_decorator
-    def test_an_object_counts_for_all_who_know_marks(self, decorate):
-        """A plain object with an async call is no coroutine function to them; decorated it is.
-
-        Save for inspect on 3.11, which does not know marks yet.
-        """
-        face = decorate(Poller())
-        knowing = decorated.PREDICATES if sys.version_info >= (3, 12) else [asyncio.iscoroutinefunction]
-
-        assert all(predicate(face) for predicate in knowing)
-
-    @launching_decorator
-    @pytest.mark.parametrize(
-        "fn",
-        [fetch, functools.partial(fetch), Poller(), functools.partial(Poller()), async_plus.try_gather, AsyncMock()],
-        ids=["function", "partial", "object", "partial-object", "marked", "mock"],
-    )
-    def test_what_is_watched_is_none(self, decorate, fn):
-        """It returns a task, not a coroutine, and every predicate says so, of a partial of it as well."""
-        face = decorate(fn)
-
-        assert not is_coroutine_function(face)
-        assert not is_coroutine_function(functools.partial(face))
-        assert not is_coroutine_function(face.__call__)
-        assert not asyncio.iscoroutine(face)
-
-    @launching_decorator
-    @pytest.mark.skipif(sys.version_info >= (3, 14), reason="asyncio's old mark goes with its predicate")
-    def test_what_bears_the_old_mark_can_be_watched(self, decorate):
-        """A function that only asyncio itself takes for a coroutine function is none any more either."""
-
-        def start():
-            return fetch("a")
-
-        start._is_coroutine = asyncio.coroutines._is_coroutine
-        assert asyncio.iscoroutinefunction(start)
-
-        assert not is_coroutine_function(decorate(start))
-
-
-class TestCallbacks:
-    """What is watched serves where a loop calls back."""
-
-    @few_launching_decorators
-    @pytest.mark.parametrize(
-        "make",
-        [lambda fn: fn, functools.partial, lambda fn: types.MethodType(fn, "self")],
-        ids=["function", "partial", "method"],
-    )
-    async def test_the_loop_takes_it_for_each_kind_of_callback(self, decorate, make):
-        """`call_soon`, `call_later`, `call_at` and threads: none mistakes it for a coroutine function.
-
-        In debug mode the loop refuses coroutine functions, which is when a mistake shows.
-        """
-        loop = asyncio.get_running_loop()
-        called = asyncio.Queue()
-
-        async def put(*args):
-            await called.put(args[-1])
-
-        callback = make(decorate(put))
-        loop.call_soon(callback, 1)
-        loop.call_soon_threadsafe(callback, 2)
-        loop.call_later(0, callback, 3)
-        loop.call_at(loop.time(), callback, 4)
-
-        assert {await called.get() for _ in range(4)} == {1, 2, 3, 4}
-
-    @few_launching_decorators
-    async def test_a_signal_handler_may_be_watched(self, decorate):
-        """`add_signal_handler` refuses coroutine functions in every mode."""
-        loop = asyncio.get_running_loop()
-        received = loop.create_future()
-
-        async def receive(name):
-            received.set_result(name)
-
-        loop.add_signal_handler(signal.SIGUSR1, decorate(receive), "SIGUSR1")
-        try:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            assert await received == "SIGUSR1"
-        finally:
-            loop.remove_signal_handler(signal.SIGUSR1)
-
-    @few_keeping_decorators
-    @pytest.mark.asyncio(loop_factories=["debug"])  # the others do not look
-    async def test_what_is_a_coroutine_function_still_is_refused_as_before(self, decorate):
-        """The loop's own check is not put to sleep for those who forget @watched."""
-        with pytest.raises(TypeError) as caught:
-            asyncio.get_running_loop().call_soon(decorate(fetch))
-
-        assert str(caught.value) == "coroutines cannot be used with call_soon()"
-
-
 class TestPickling:
     @pytest.mark.parametrize("fn", PICKLABLE, ids=lambda fn: fn.__qualname__)
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -560,86 +303,6 @@ class TestPickling:
             pickle.dumps(decorate(fn))
 
         assert str(caught.value) == f"a decorated {type(fn).__name__} has no name to pickle it by"
-
-
-class TestLaunchSite:
-    """A failure of a watched task names the line of the call, in whatever form that was."""
-
-    @staticmethod
-    def reported(caplog):
-        [record] = caplog.records
-        place = record.async_plus_launched_at
-        caplog.clear()
-        return place
-
-    @pytest.mark.parametrize(
-        "decorate",
-        [async_plus.watched, async_plus.watched(name="job"), LAUNCHING["watched-over-impatient"]],
-        ids=["bare", "options", "stacked"],
-    )
-    @pytest.mark.parametrize(
-        "form",
-        [
-            lambda fn, decorate: decorate(fn),
-            lambda fn, decorate: decorate(functools.partial(fn)),
-            lambda fn, decorate: functools.partial(decorate(fn)),
-            lambda fn, decorate: type("Thing", (), {"method": decorate(fn)})().method,
-            lambda fn, decorate: type("Thing", (), {"method": decorate(classmethod(fn))}).method,
-            lambda fn, decorate: type("Thing", (), {"method": classmethod(decorate(fn))}).method,
-            lambda fn, decorate: type("Thing", (), {"method": decorate(staticmethod(fn))}).method,
-            lambda fn, decorate: type("Thing", (), {"method": staticmethod(decorate(fn))})().method,
-            lambda fn, decorate: type("Thing", (), {"method": functools.partialmethod(decorate(fn))})().method,
-            lambda fn, decorate: decorate(type("Thing", (), {"method": fn})().method),
-            lambda fn, decorate: type("Thing", (), {"__call__": decorate(fn)})(),
-            lambda fn, decorate: decorate(type("Thing", (), {"__call__": fn})()),
-        ],
-        ids=[
-            "function",
-            "over-partial",
-            "under-partial",
-            "method",
-            "over-classmethod",
-            "under-classmethod",
-            "over-staticmethod",
-            "under-staticmethod",
-            "partialmethod",
-            "over-bound-method",
-            "under-object",
-            "over-object",
-        ],
-    )
-    async def test_it_is_the_line_of_the_call(self, form, decorate, caplog):
-        """Functions, methods, partials and objects, decorated from above and from below."""
-
-        async def fail(*args):
-            raise ValueError
-
-        launch = form(fail, decorate)
-        line = inspect.currentframe().f_lineno + 1
-        task = launch()
-        await asyncio.wait([task])
-
-        here = "TestLaunchSite.test_it_is_the_line_of_the_call".rpartition(".")[2]
-        assert self.reported(caplog) == f"{__file__}:{line} in {here}"
-        assert isinstance(task.exception(), ValueError)
-
-    @pytest.mark.asyncio(loop_factories=["default", "debug"])  # uvloop's callbacks have no frame of their own
-    async def test_called_back_by_the_loop_it_is_the_loop(self, caplog):
-        """Nobody else has called it: the place is where the loop runs its callbacks, never a file of ours."""
-
-        @async_plus.watched
-        async def fail():
-            failed.set()
-            raise ValueError
-
-        failed = asyncio.Event()
-        asyncio.get_running_loop().call_soon(fail)
-        await failed.wait()
-        await asyncio.sleep(0)
-
-        place = self.reported(caplog)
-        assert place.startswith(asyncio.events.__file__)
-        assert place.endswith(" in _run")
 
 
 class TestOptions:

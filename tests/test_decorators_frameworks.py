@@ -19,12 +19,10 @@ import starlette.exceptions
 import starlette.responses
 import starlette.routing
 from aiohttp import web
-from decorated import FEW_KEEPING, PICKLABLE, PREDICATES, Service, run
+from decorated import PICKLABLE, PREDICATES, Service, few_keeping_decorators, run
 from pydantic import BaseModel
 
 import async_plus
-
-keeping_decorator = pytest.mark.parametrize("decorate", FEW_KEEPING.values(), ids=FEW_KEEPING)
 
 
 def ask(app):
@@ -76,7 +74,7 @@ class TestFastAPI:
         app.get("/greet")(endpoints.depending)
         return app
 
-    @keeping_decorator
+    @few_keeping_decorators
     async def test_endpoints_and_dependencies_get_their_parameters(self, decorate):
         """From the path, the query, the body and headers, by annotations that are only text in this file."""
         async with ask(self.app(Endpoints(decorate))) as client:
@@ -92,7 +90,7 @@ class TestFastAPI:
         assert greeted.json() == "Hello Ada"
         assert refused.status_code == 422
 
-    @keeping_decorator
+    @few_keeping_decorators
     def test_the_description_of_the_interface_is_the_same(self, decorate):
         """Names, docs and types, as without the decorator."""
         schemas = [self.app(endpoints).openapi() for endpoints in (Endpoints(decorate), Endpoints())]
@@ -144,7 +142,7 @@ class TestFastAPI:
 
 
 class TestStarlette:
-    @keeping_decorator
+    @few_keeping_decorators
     async def test_endpoints_handlers_and_background_tasks_are_awaited(self, decorate):
         """Starlette asks whether each is a coroutine function; if not, it would run in a thread."""
         done = asyncio.Event()
@@ -206,7 +204,7 @@ class TestAiohttp:
         finally:
             await runner.cleanup()
 
-    @keeping_decorator
+    @few_keeping_decorators
     async def test_handlers_middlewares_and_views_work_on_a_real_server(self, decorate):
         """aiohttp warns of handlers that are no coroutine functions; here a warning is an error."""
 
@@ -323,7 +321,7 @@ def is_coroutine_double(double):
 
 
 class TestMocks:
-    @keeping_decorator
+    @few_keeping_decorators
     async def test_a_mock_of_a_coroutine_function_is_one(self, decorate):
         """`create_autospec` and `patch` see what it is, and check its parameters."""
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import abc
-import dataclasses
-import enum
 import functools
 import inspect
 import pickle
@@ -12,15 +9,17 @@ import types
 import typing
 
 import pytest
-import wrapt
-from decorated import FEW, KEEPING, LAUNCHING, Service, is_coroutine_function
+from decorated import (
+    KEEPING,
+    Service,
+    few_decorators,
+    is_coroutine_function,
+    keeping_decorator,
+    launching_decorator,
+)
 from tools import give
 
 import async_plus
-
-any_decorator = pytest.mark.parametrize("decorate", FEW.values(), ids=FEW)
-keeping_decorator = pytest.mark.parametrize("decorate", KEEPING.values(), ids=KEEPING)
-launching_decorator = pytest.mark.parametrize("decorate", LAUNCHING.values(), ids=LAUNCHING)
 
 
 class Plain:
@@ -60,7 +59,7 @@ METHODS = ["method", *CLASS_METHODS, *STATIC_METHODS]
 
 
 class TestCalls:
-    @any_decorator
+    @few_decorators
     async def test_a_method_gets_its_object(self, decorate):
         """Called on an object or on the class, of the class or of one that inherits from it."""
         cls = decorated_class(decorate)
@@ -70,7 +69,7 @@ class TestCalls:
         assert await cls.method(thing, "a") == (thing, "a", 1)
         assert await child.method("a") == (child, "a", 1)
 
-    @any_decorator
+    @few_decorators
     @pytest.mark.parametrize("name", CLASS_METHODS)
     async def test_a_class_method_gets_its_class(self, decorate, name):
         """With the decorator above @classmethod and below it."""
@@ -80,7 +79,7 @@ class TestCalls:
         for owner, expected in [(cls, cls), (cls(), cls), (child, child), (child(), child)]:
             assert await getattr(owner, name)("a") == (expected, "a")
 
-    @any_decorator
+    @few_decorators
     @pytest.mark.parametrize("name", STATIC_METHODS)
     async def test_a_static_method_gets_nothing(self, decorate, name):
         """With the decorator above @staticmethod and below it."""
@@ -89,7 +88,7 @@ class TestCalls:
         assert await getattr(cls, name)("a") == "a"
         assert await getattr(cls(), name)("a") == "a"
 
-    @any_decorator
+    @few_decorators
     def test_class_and_static_methods_stay_what_they_are(self, decorate):
         """Others look at the kind: abc, dataclasses and documentation tools."""
         cls = decorated_class(decorate)
@@ -97,7 +96,7 @@ class TestCalls:
         assert all(type(cls.__dict__[name]) is classmethod for name in CLASS_METHODS)
         assert all(type(cls.__dict__[name]) is staticmethod for name in STATIC_METHODS)
 
-    @any_decorator
+    @few_decorators
     async def test_a_bound_method_can_be_decorated(self, decorate):
         """On the spot, and kept as an attribute of its object."""
         thing = Plain()
@@ -107,7 +106,7 @@ class TestCalls:
         assert await thing.bound("a") == (thing, "a", 1)
         assert await thing.bound_to_class("a") == (Plain, "a")
 
-    @any_decorator
+    @few_decorators
     async def test_a_bound_method_stays_bound_as_a_class_attribute(self, decorate):
         """It has its object, and takes no other, as without the decorator."""
         thing = Plain()
@@ -118,7 +117,7 @@ class TestCalls:
         assert await Other().borrowed("a") == (thing, "a", 1)
         assert await Other.borrowed("a") == (thing, "a", 1)
 
-    @any_decorator
+    @few_decorators
     async def test_a_method_can_be_decorated_once_the_class_exists(self, decorate):
         """As patches are made."""
 
@@ -130,7 +129,7 @@ class TestCalls:
 
         assert await thing.method("a") == (thing, "a", 1)
 
-    @any_decorator
+    @few_decorators
     async def test_super_reaches_a_decorated_method(self, decorate):
         """A decorated method may override another one and call it."""
         Base = decorated_class(decorate)  # noqa: N806  # a class
@@ -149,7 +148,7 @@ class TestCalls:
         assert await thing.method("a") == ("derived", (thing, "a", 1))
         assert await Derived.class_above("a") == ("derived", (Derived, "a"))
 
-    @any_decorator
+    @few_decorators
     async def test_a_property_may_return_what_it_makes(self, decorate):
         """``await service.status``: plain, cached or of a class with slots."""
 
@@ -168,7 +167,7 @@ class TestCalls:
         assert await thing.method(1) == 1
         assert thing.method is thing.method
 
-    @any_decorator
+    @few_decorators
     async def test_call_itself_can_be_decorated(self, decorate):
         """An object whose call is decorated works, and can be decorated again unless it launches tasks."""
 
@@ -182,7 +181,7 @@ class TestCalls:
         if decorate in KEEPING.values():
             assert await async_plus.watched(thing)("a") == (thing, "a")
 
-    @any_decorator
+    @few_decorators
     async def test_partialmethod_works_below_and_above(self, decorate):
         """Above a decorated method, and as a decorated method's own body calls it."""
 
@@ -202,7 +201,7 @@ class TestCalls:
         assert await thing.get_static_decorated() == "a"
         assert await decorate(thing.get)("a") == (thing, "a", 2)
 
-    @any_decorator
+    @few_decorators
     async def test_singledispatchmethod_works_above(self, decorate):
         """Each implementation, registered by its annotation or by type, is a decorated method."""
 
@@ -230,7 +229,7 @@ class TestCalls:
 
 
 class TestFace:
-    @any_decorator
+    @few_decorators
     @pytest.mark.parametrize("name", METHODS)
     def test_name_docs_and_signature_are_kept(self, decorate, name):
         """Bound or not, above or below: as those of the method without the decorator."""
@@ -250,7 +249,7 @@ class TestFace:
             assert typing.get_type_hints(face) == typing.get_type_hints(undecorated)
             assert inspect.unwrap(face) is getattr(undecorated, "__func__", undecorated)
 
-    @any_decorator
+    @few_decorators
     def test_the_bound_method_is_a_plain_one(self, decorate):
         """With its object and its function, so that others can take it apart."""
         thing = decorated_class(decorate)()
@@ -261,7 +260,7 @@ class TestFace:
         assert method.__self__ is thing
         assert "Plain.method of" in repr(method)
 
-    @any_decorator
+    @few_decorators
     def test_a_bound_method_equals_itself(self, decorate):
         """Each look-up makes a new one. Listeners are removed by comparing."""
         cls = decorated_class(decorate)
@@ -272,7 +271,7 @@ class TestFace:
         assert thing.method != other.method
         assert cls.method is cls.method
 
-    @any_decorator
+    @few_decorators
     @pytest.mark.parametrize("name", METHODS)
     def test_what_is_set_on_it_shows_on_the_bound_method(self, decorate, name):
         """There pytest looks for marks and frameworks for routes; and nothing shows on the method without it."""
@@ -291,7 +290,7 @@ class TestFace:
         del face.label
         assert not hasattr(bound, "label")
 
-    @any_decorator
+    @few_decorators
     def test_a_new_name_shows_on_the_bound_method(self, decorate):
         """A decorated method is renamed like any other."""
 
@@ -313,7 +312,7 @@ class TestFace:
         assert (type(method.__self__), method.__func__) == (Service, service.supervised_method.__func__)
         assert pickle.loads(pickle.dumps(Service.class_method)) == Service.class_method
 
-    @any_decorator
+    @few_decorators
     def test_a_decorated_bound_method_is_not_pickled(self, decorate):
         """Under its name there is the method without the decorator; it must not come back as that one."""
         with pytest.raises(pickle.PicklingError, match="not the same object"):
@@ -362,237 +361,3 @@ class TestCoroutineFunctions:
 
         inside = decorate(functools.partial(Plain.static_method, "secret")).func
         assert repr(inside) == f"<@watched Plain.static_method at {id(inside):#x}>"
-
-
-class TestClasses:
-    """The kinds of classes that look at their members."""
-
-    @any_decorator
-    @pytest.mark.parametrize("order", ["above", "below"])
-    async def test_an_abstract_method_stays_abstract(self, decorate, order):
-        """A class with one cannot be instantiated until it is overridden, whichever decorator comes first."""
-
-        def both(fn):
-            return decorate(abc.abstractmethod(fn)) if order == "above" else abc.abstractmethod(decorate(fn))
-
-        class Base(abc.ABC):  # noqa: B024  # its methods are abstract, if the order of decorators does not matter
-            @both
-            async def method(self):
-                return "base"
-
-            @classmethod
-            @both
-            async def class_method(cls):
-                return "base"
-
-        class Concrete(Base):
-            @decorate
-            async def method(self):
-                return ("concrete", await super().method())
-
-            @decorate
-            @classmethod
-            async def class_method(cls):
-                return "concrete"
-
-        assert Base.__abstractmethods__ == {"method", "class_method"}
-        with pytest.raises(TypeError, match="abstract"):
-            Base()
-        assert await Concrete().method() == ("concrete", "base")
-        assert await Concrete.class_method() == "concrete"
-
-    @any_decorator
-    def test_making_it_abstract_leaves_the_function_alone(self, decorate):
-        """The function may serve elsewhere, where nobody must override it."""
-
-        async def fn():
-            pass
-
-        assert abc.abstractmethod(decorate(fn)).__isabstractmethod__ is True
-        assert not hasattr(fn, "__isabstractmethod__")
-
-    @any_decorator
-    async def test_a_protocol_is_fulfilled_and_may_have_bodies(self, decorate):
-        """isinstance finds a decorated method, and a class may inherit one from the protocol."""
-
-        @typing.runtime_checkable
-        class Pollable(typing.Protocol):
-            @decorate
-            async def poll(self): ...
-
-            @decorate
-            async def poll_twice(self):
-                return (await self.poll(), await self.poll())
-
-        class Explicit(Pollable):
-            @decorate
-            async def poll(self):
-                return 1
-
-        class Structural:
-            poll = decorate(give)
-            poll_twice = decorate(give)
-
-        assert isinstance(Explicit(), Pollable)
-        assert isinstance(Structural(), Pollable)
-        assert not isinstance(Plain(), Pollable)
-        assert await Explicit().poll_twice() == (1, 1)
-
-    @any_decorator
-    @pytest.mark.parametrize("options", [{}, {"slots": True}, {"frozen": True}, {"slots": True, "frozen": True}])
-    async def test_a_dataclass_keeps_its_methods(self, decorate, options):
-        """They are no fields; and a decorated function may be the default of one."""
-
-        decorated_give = decorate(give)
-
-        @dataclasses.dataclass(**options)
-        class Thing:
-            number: int
-            callback: typing.Any = decorated_give
-
-            @decorate
-            async def method(self):
-                return (self, self.number)
-
-        thing = Thing(1)
-        assert [field.name for field in dataclasses.fields(Thing)] == ["number", "callback"]
-        assert await thing.method() == (thing, 1)
-        assert await Thing(2, callback=decorate(give)).callback(3) == 3
-
-    @any_decorator
-    async def test_a_class_with_slots_has_them(self, decorate):
-        """Nothing is stored on the object."""
-
-        class Thing:
-            __slots__ = ()
-
-            @decorate
-            async def method(self):
-                return self
-
-        thing = Thing()
-        assert await thing.method() is thing
-
-    @any_decorator
-    async def test_an_enum_keeps_them_as_methods(self, decorate):
-        """They are no members."""
-
-        class Color(enum.Enum):
-            RED = 1
-
-            @decorate
-            async def paint(self):
-                return self
-
-        assert list(Color) == [Color.RED]
-        assert await Color.RED.paint() is Color.RED
-
-    @any_decorator
-    async def test_a_function_that_belongs_to_no_class_is_not_bound_to_an_instance(self, decorate):
-        """As an attribute of one object it is just called."""
-        thing = Plain()
-        thing.give = decorate(give)
-
-        assert await thing.give(1) == 1
-
-    @any_decorator
-    async def test_an_object_or_partial_in_a_class_is_bound_as_without_the_decorator(self, decorate):
-        """An object with an async call does not bind, so it gets no self."""
-
-        class Poller:
-            async def __call__(self, *args):
-                return args
-
-        class Thing:
-            poll = decorate(Poller())
-
-        assert await Thing().poll("a") == ("a",)
-        assert await Thing.poll("a") == ("a",)
-
-
-class TestOtherPeoplesWrappers:
-    """What binds in a way of its own still does."""
-
-    @any_decorator
-    async def test_a_wrapt_decorator_below_sees_its_object(self, decorate):
-        """wrapt tells a decorator which object a method was called on, if the method is bound by its rules."""
-
-        @wrapt.decorator
-        async def noting(wrapped, instance, args, kwargs):
-            seen.append(instance)
-            return await wrapped(*args, **kwargs)
-
-        class Thing:
-            @decorate
-            @noting
-            async def method(self, url):
-                return (self, url)
-
-            @decorate
-            @noting
-            @classmethod
-            async def class_method(cls, url):
-                return (cls, url)
-
-        seen = []
-        thing = Thing()
-        assert await thing.method("a") == (thing, "a")
-        assert await Thing.method(thing, "a") == (thing, "a")
-        assert await thing.class_method("a") == (Thing, "a")
-        assert await Thing.class_method("a") == (Thing, "a")
-        assert seen == [thing, thing, Thing, Thing]
-
-    @any_decorator
-    async def test_a_descriptor_that_makes_methods_is_asked_to(self, decorate):
-        """Functions compiled by Cython are such, and they are no functions to Python."""
-
-        class Compiled:
-            def __init__(self, fn):
-                self.fn = fn
-                self.__name__ = self.__qualname__ = fn.__name__
-
-            def __get__(self, instance, owner=None):
-                return self if instance is None else types.MethodType(self, instance)
-
-            async def __call__(self, *args):
-                return await self.fn(*args)
-
-        class Thing:
-            method = decorate(Compiled(Plain.method))
-
-        thing = Thing()
-        assert await thing.method("a") == (thing, "a", 1)
-        assert await Thing.method(thing, "a") == (thing, "a", 1)
-        assert Thing.method is Thing.__dict__["method"]
-        assert thing.method == thing.method
-        if decorate in LAUNCHING.values():
-            assert not is_coroutine_function(thing.method)
-
-    @any_decorator
-    async def test_a_wrapper_made_with_functools_is_fine_above_and_below(self, decorate):
-        """The usual home-made decorator, which copies names and attributes."""
-
-        def noting(fn):
-            @functools.wraps(fn)
-            async def wrapper(*args):
-                seen.append(args)
-                return await fn(*args)
-
-            return wrapper
-
-        class Thing:
-            @decorate
-            @noting
-            async def below(self, url):
-                return (self, url)
-
-            @noting
-            @decorate
-            async def above(self, url):
-                return (self, url)
-
-        seen = []
-        thing = Thing()
-        assert await thing.below("a") == await thing.above("a") == (thing, "a")
-        assert seen == [(thing, "a"), (thing, "a")]
-        assert is_coroutine_function(thing.above)

@@ -9,6 +9,7 @@ import pytest
 from tools import closed, fail, give
 
 import async_plus
+from async_plus._coroutines import mark_coroutine_function
 
 DECORATORS = {
     "supervised": [async_plus.supervised, async_plus.supervised(delays=[0])],
@@ -65,6 +66,14 @@ class Feed:
     dispatching_method = functools.singledispatchmethod(method)
 
 
+@mark_coroutine_function
+class MarkedFeed:
+    """Its instances are coroutine functions, which does not make it one."""
+
+    async def __call__(self):
+        pass
+
+
 NOT_ASYNC = '{} is a plain function (is "async" missing before "def"?)'
 GENERATOR = "{} is an async generator function (decorate the coroutine function that iterates over it)"
 
@@ -80,6 +89,7 @@ REFUSED = {
     "async generator": (stream, GENERATOR.format("stream")),
     "async generator method": (Feed().stream, GENERATOR.format("Feed.stream")),
     "async generator partial": (functools.partial(stream, "secret"), GENERATOR.format("stream")),
+    "marked class": (MarkedFeed, "MarkedFeed is a class (decorate its async methods)"),
     "class": (Feed, "Feed is a class (decorate its async methods)"),
     "partial of a class": (functools.partial(Feed), "Feed is a class (decorate its async methods)"),
     "object": (Feed("secret"), "got Feed, whose __call__ is not async"),

@@ -393,18 +393,19 @@ class TestCancellation:
         assert closed(first)
         assert closed(second)
 
-    async def test_cancelled_before_its_childrens_first_step_it_leaves_nothing_unawaited(self):
-        """The tasks exist and their coroutines have not started: they end as cancelled."""
-        first, second = forever(), Lookalike(inner := forever())
-        host = asyncio.Task(try_gather(first, second, generator_based(forever_too := forever())))
-        asyncio.get_running_loop().call_soon(host.cancel)
+    async def test_a_caller_that_had_been_cancelled_before_stops_its_children_at_once(self):
+        """It is told at its next await, which comes when it has made the tasks; nothing is left unawaited."""
+        first, second, third = forever(), forever(), forever()
 
-        with pytest.raises(asyncio.CancelledError):
-            await host
+        async def call():
+            asyncio.current_task().cancel()
+            await try_gather(first, Lookalike(second), generator_based(third))
 
-        assert closed(first)
-        assert closed(inner)
-        forever_too.close()
+        host = asyncio.create_task(call())
+        await asyncio.wait([host])
+
+        assert host.cancelled()
+        assert all(map(closed, [first, second, third]))
 
     async def test_cancelled_while_it_cleans_up_it_logs_the_first_error(self, caplog):
         """The cancellation wins, for the caller must stop, but no exception is lost."""

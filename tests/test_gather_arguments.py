@@ -411,17 +411,16 @@ class TestTaskFactories:
     @pytest.mark.parametrize("kind", [lambda coro: coro, Lookalike, Awaitable])
     async def test_a_factory_that_fails_stops_what_had_started(self, kind):
         """Its error is raised as itself, and nothing is left running or unawaited."""
-        log = []
-        first, second, third = noting(log, "first", inner := forever()), give(2), give(3)
+        first, second, third = forever(), give(2), give(3)
 
         with task_factory(failing_factory(1)), pytest.raises(Boom):
-            await try_gather(first, kind(second), third)
+            await try_gather(kind(first), kind(second), third)
 
-        assert closed(first)
         assert closed(third)
-        assert log in ([], [("first", "CancelledError"), ("first", "ended")])
-        # Those inside an awaitable that was not a coroutine, or inside one that did not start, are their maker's.
-        inner.close()
+        # What a custom awaitable holds is its maker's, since it may never be asked for it.
+        assert closed(first) or kind is Awaitable
+        assert closed(second) or kind is Awaitable
+        first.close()
         second.close()
 
     async def test_a_factory_that_fails_at_once_starts_nothing(self):

@@ -103,6 +103,18 @@ class TestEager:
 
         assert task.cancelling() == 0
 
+    async def test_a_child_that_cancels_its_scope_and_then_ends_as_cancelled_was_not(self, caplog):
+        """It had ended before anybody could cancel it, so nobody requested that."""
+
+        async def child():
+            scope.cancel()
+            raise asyncio.CancelledError
+
+        async with task_scope() as scope:
+            scope.launch(child(), "child")
+
+        assert [(record.levelname, facts_of(record)["task"]) for record in caplog.records] == [("WARNING", "child")]
+
     async def test_what_a_child_launches_after_it_cancelled_its_scope_goes_on(self):
         """`cancel()` is about the tasks that live, not about those to come."""
         later = []
@@ -129,10 +141,11 @@ class TestEager:
             await outlast(released)
 
         async with task_scope(name="feeds") as scope:
-            scope.launch(child(), "stubborn")
+            task = scope.launch(child(), "stubborn")
             asyncio.get_running_loop().call_later(6, released.set_result, None)
 
         [record] = caplog.records
+        assert task.cancelling() == 1
         assert record.getMessage().startswith(
             "task_scope 'feeds' still waits for 1 cancelled task(s) after 5.0 s: 'stubborn' parked "
         )

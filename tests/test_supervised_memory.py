@@ -177,6 +177,7 @@ async def test_during_the_delay_nothing_of_the_last_attempt_is_alive(end, hostin
     async def service():
         local = keep_track(Local())
         keep_track(asyncio.current_task())
+        keep_track(asyncio.current_task().get_coro())
         await asyncio.sleep(0)
         try:
             return keep_track(end()) and local

@@ -75,6 +75,8 @@ class TestDuringAnAttempt:
         for number in range(3):
             host.cancel(number)
             await turns()
+        # However many they are, one of ours waits.
+        assert len(service.tasks[0]._callbacks) == 1
         service.order.set_result("done")
 
         assert await end_of(host) == "done"

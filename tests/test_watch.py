@@ -1,6 +1,7 @@
 """`launch_watched`: a background task is kept alive, and its failure is seen at once.
 
-What a scope does with its tasks is in test_scope.py; both launch and report in the same way.
+Its handlers: test_watch_handlers.py. What it does not take: test_watch_arguments.py. What a scope does with its tasks
+is in test_scope.py; both launch and report in the same way.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ import gc
 import inspect
 import logging
 import sys
-import threading
 import traceback
-import unittest.mock
 import weakref
 
 import pytest
@@ -34,9 +33,9 @@ from tools import (
     here,
     messages,
     no_garbage,
+    no_garbage_of_reports,
     noting,
     outlast,
-    refused,
     site_of,
     start,
     turns,
@@ -44,13 +43,10 @@ from tools import (
 
 import async_plus
 from async_plus import (
-    HandlerFailed,
     TaskCancelled,
     TaskFailed,
-    cancel_and_wait,
     ignore,
     launch_watched,
-    try_gather,
 )
 from async_plus.engine.per_loop import per_loop
 from async_plus.engine.watch import Watcher
@@ -83,14 +79,6 @@ async def fail_afresh():
 async def stop_itself():
     """End in a cancellation that nobody requested."""
     raise asyncio.CancelledError
-
-
-@pytest.fixture
-def records_not_kept(monkeypatch):
-    """The log forgets each record, as handlers do that write to a file."""
-    logger = logging.getLogger("async_plus")
-    monkeypatch.setattr(logger, "handlers", [logging.NullHandler()])
-    monkeypatch.setattr(logger, "propagate", False)
 
 
 class TestTask:
@@ -151,8 +139,11 @@ class TestTask:
             request_id.set("changed")
             return seen
 
-        assert await launch_watched(child(), name, context=context) == "given"
+        task = launch_watched(child(), name, context=context)
+
+        assert await task == "given"
         assert context[request_id] == "changed"
+        assert (task.get_name() == "saver") == (name is not None)
 
     async def test_nothing_is_logged_of_a_task_that_returns(self, caplog):
         """Success is silent."""
@@ -356,9 +347,9 @@ class TestReport:
         [record] = caplog.records
         assert record.exc_info[1] is error
 
-    async def test_the_report_of_a_failure_leaves_no_reference_cycle(self, records_not_kept):
+    async def test_the_report_of_a_failure_leaves_no_reference_cycle(self):
         """A failed task goes at once, with its frames (gh-124958)."""
-        with no_garbage():
+        with no_garbage_of_reports():
             launch_watched(crash())
             await turns()
 
@@ -442,419 +433,6 @@ class TestCancellation:
 
         assert await task == 5
         assert caplog.records == []
-
-
-class TestOtherOwners:
-    """A task may be given to a `try_gather` or a `cancel_and_wait` while we watch it."""
-
-    @pytest.mark.parametrize("handler", [None, ignore, print], ids=["reported", "ignored", "handled"])
-    async def test_a_failure_in_the_cleanup_is_reported_once(self, handler, caplog, capsys):
-        """By us, if we report it; if it is to be ignored, by those who cannot raise it any more."""
-        site = here(+1)
-        task = launch_watched(fail_when_cancelled(Boom()), "saver", handler)
-        await turns()
-
-        await cancel_and_wait(task)
-
-        place = "{}:{} in {}".format(*site)
-        assert messages(caplog) == {
-            None: [("ERROR", f"task 'saver' failed with Boom, launched at {place}")],
-            ignore: [("ERROR", "task 'saver' failed with Boom while cancel_and_wait was already ending")],
-            print: [],
-        }[handler]
-        assert len(capsys.readouterr().out.splitlines()) == (handler is print)
-
-    async def test_a_handler_that_is_false_handles_it(self, caplog):
-        """It is one nevertheless."""
-        errors = Errors()
-        task = launch_watched(fail_when_cancelled(Boom()), on_exception=errors)
-        await turns()
-
-        await cancel_and_wait(task)
-
-        assert errors == [(task, task.exception())]
-        assert caplog.records == []
-
-    async def test_a_failure_that_a_gather_raises_is_reported_as_well(self, caplog):
-        """At once, as it would be without the gather."""
-        task = launch_watched(fail(Boom()), "saver")
-
-        with pytest.raises(Boom):
-            await try_gather(task)
-        await turns()
-
-        [record] = caplog.records
-        assert record.exc_info[1] is task.exception()
-
-
-class Errors(list):
-    """A handler that is false as long as it is empty."""
-
-    def __call__(self, task, exc):
-        self.append((task, exc))
-
-
-class TestHandler:
-    async def test_it_replaces_the_report(self, caplog):
-        """It is called once, with the task and its exception, and nothing is logged."""
-        seen = []
-        with record_events() as events:
-            task = launch_watched(fail(Boom()), on_exception=lambda task, exc: seen.append((task, exc)))
-            await turns()
-
-        assert seen == [(task, task.exception())]
-        assert (caplog.records, events) == ([], [])
-
-    async def test_it_may_be_false(self, caplog):
-        """A handler is one by being callable."""
-        errors = Errors()
-
-        task = launch_watched(fail(Boom()), on_exception=errors)
-        await turns()
-
-        assert errors == [(task, task.exception())]
-        assert caplog.records == []
-
-    async def test_it_may_launch_the_next_task(self):
-        """A restart by hand."""
-        started = []
-
-        async def service():
-            started.append(len(started))
-            if len(started) < 3:
-                raise Boom
-
-        def again(task, exc):
-            launch_watched(service(), on_exception=again)
-
-        again(None, None)
-        await turns(20)
-
-        assert started == [0, 1, 2]
-        assert watched() == 0
-
-    async def test_ignore_leaves_the_failure_to_whoever_awaits_the_task(self, caplog):
-        """Nothing is logged; the error is raised there."""
-        task = launch_watched(fail(Boom()), on_exception=ignore)
-
-        with pytest.raises(Boom):
-            await task
-        assert caplog.records == []
-
-    async def test_with_ignore_a_failure_that_nobody_awaits_is_lost(self, caplog, no_leaks):
-        """Not even asyncio tells of it, as `ignore` says."""
-        launch_watched(fail(Boom()), on_exception=ignore)
-        await turns()
-        gc.collect()
-
-        assert (caplog.records, no_leaks.errors) == ([], [])
-        assert "the failure is lost" in ignore.__doc__
-
-    async def test_one_that_raises_is_logged_beside_the_failure(self, caplog, no_leaks):
-        """Two records with their tracebacks, the failure first; nothing propagates to the loop."""
-
-        def handler(task, exc):
-            raise Bang(SECRET)
-
-        site = here(+1)
-        task = launch_watched(fail(Boom()), "saver", handler)
-        with record_events() as events:
-            await turns()
-
-        [failure, handling] = caplog.records
-        place = "{}:{} in {}".format(*site)
-        name = handler.__qualname__
-        assert failure.getMessage() == f"task 'saver' failed with Boom, launched at {place}"
-        assert failure.exc_info[1] is task.exception()
-        assert handling.levelno == logging.ERROR
-        assert handling.getMessage() == f"on_exception handler {name} of task 'saver' failed with Bang"
-        assert type(handling.exc_info[1]) is Bang
-        assert [frame.name for frame in traceback.extract_tb(handling.exc_info[2])] == ["handler"]
-        assert facts_of(handling) == {
-            "event": "HandlerFailed",
-            "task": "saver",
-            "handler": name,
-            "exception": "Bang",
-        }
-        assert [type(event) for event in events] == [TaskFailed, HandlerFailed]
-        assert no_leaks.errors == []
-
-    async def test_one_that_raises_what_it_was_given_is_logged_as_such(self, caplog):
-        """Both records then show one exception, each with its own way to it."""
-
-        def handler(task, exc):
-            raise exc
-
-        launch_watched(fail(Boom()), "saver", handler)
-        await turns()
-
-        [failure, handling] = caplog.records
-        assert failure.exc_info[1] is handling.exc_info[1]
-        assert [frame.name for frame in traceback.extract_tb(failure.exc_info[2])] == ["fail"]
-        assert [frame.name for frame in traceback.extract_tb(handling.exc_info[2])] == ["handler", "fail"]
-
-    @pytest.mark.parametrize("given", [True, False], ids=["what it was given", "another error"])
-    async def test_one_that_raises_leaves_no_reference_cycle(self, given, records_not_kept):
-        """The frames in its traceback are ours, and hold the failed task (gh-124958)."""
-
-        def handler(task, exc):
-            try:
-                raise exc if given else Bang
-            finally:
-                del task, exc
-
-        with no_garbage():
-            launch_watched(crash(), "saver", handler)
-            await turns()
-
-    async def test_a_cancelled_error_of_the_handler_is_a_failure_of_it(self, caplog):
-        """There is nobody whom it could cancel."""
-
-        def handler(task, exc):
-            raise asyncio.CancelledError
-
-        launch_watched(fail(Boom()), "saver", handler)
-        await turns()
-
-        assert [facts_of(record)["exception"] for record in caplog.records] == ["Boom", "CancelledError"]
-
-    async def test_one_that_returns_a_coroutine_is_told_to_be_synchronous(self, caplog):
-        """A lambda around an async function: the coroutine is closed, and the failure reported after all."""
-        made = []
-
-        def handler(task, exc):
-            made.append(forever())
-            return made[0]
-
-        launch_watched(fail(Boom()), "saver", handler)
-        await turns()
-
-        [failure, handling] = caplog.records
-        assert facts_of(failure)["exception"] == "Boom"
-        assert str(handling.exc_info[1]) == "on_exception must be synchronous, but it returned a coroutine"
-        assert handling.getMessage() == (
-            f"on_exception handler {handler.__qualname__} of task 'saver' failed with TypeError"
-        )
-        assert closed(made[0])
-
-    async def test_what_else_it_returns_does_not_matter(self, caplog):
-        """It may start a task, and even return it."""
-        launch_watched(fail(Boom()), on_exception=lambda task, exc: asyncio.ensure_future(give(1)))
-        await turns()
-
-        assert caplog.records == []
-
-    async def test_an_object_that_is_called_is_named_by_its_type(self, caplog):
-        """And a partial by its function. What they hold is not shown."""
-
-        class Handler:
-            def __init__(self, error):
-                self.error = error
-
-            def __call__(self, task, exc):
-                raise self.error
-
-        handler = Handler(Bang(SECRET))
-        launch_watched(fail(Boom()), "first", handler)
-        launch_watched(fail(Boom()), "second", functools.partial(Handler.__call__, handler))
-        await turns()
-
-        assert [caplog.records[1].getMessage(), caplog.records[3].getMessage()] == [
-            f"on_exception handler {Handler.__name__} of task 'first' failed with Bang",
-            f"on_exception handler {Handler.__call__.__qualname__} of task 'second' failed with Bang",
-        ]
-
-    @exits
-    @on_each_loop
-    def test_one_that_exits_the_program_does(self, kind, loop_factory, caplog, no_leaks):
-        """``sys.exit()`` in a handler ends the loop, as anywhere else."""
-
-        def handler(task, exc):
-            raise kind(3)
-
-        async def main():
-            launch_watched(fail(Boom()), "saver", handler)
-            await forever()
-
-        with pytest.raises(kind), asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(main())
-        assert caplog.records == []
-        assert no_leaks.errors == []
-
-
-async def async_handler(task, exc):
-    pass
-
-
-class AsyncHandler:
-    async def method(self, task, exc):
-        pass
-
-    async def __call__(self, task, exc):
-        pass
-
-
-class TestRefusedHandler:
-    @pytest.mark.parametrize(
-        ("handler", "what"),
-        [
-            (async_handler, "the function async_handler"),
-            (AsyncHandler().method, "the function AsyncHandler.method"),
-            (AsyncHandler(), "AsyncHandler"),
-            (functools.partial(async_handler), "the function async_handler"),
-            (functools.partial(AsyncHandler()), "AsyncHandler"),
-            (unittest.mock.AsyncMock(), "the function AsyncMock"),
-        ],
-        ids=["function", "method", "object", "partial", "partial object", "mock"],
-    )
-    async def test_it_must_not_be_async(self, handler, what):
-        """Nobody would await what it returns. Nothing is launched, and the coroutine is closed."""
-        coro = forever()
-
-        with refused(
-            TypeError, f"on_exception must be synchronous, but {what} is async (launch a task inside it instead)"
-        ):
-            launch_watched(coro, on_exception=handler)
-
-        assert closed(coro)
-        assert watched() == 0
-
-    @pytest.mark.parametrize(
-        ("handler", "what"), [("log", "str"), (0, "int 0"), ([], "list")], ids=["text", "number", "list"]
-    )
-    async def test_it_must_be_callable(self, handler, what):
-        """Nothing is launched, and the coroutine is closed."""
-        coro = forever()
-
-        with refused(TypeError, f"on_exception must be a callable taking a task and an exception, got {what}"):
-            launch_watched(coro, on_exception=handler)
-
-        assert closed(coro)
-        assert watched() == 0
-
-
-class TestRefusedCoroutine:
-    @pytest.mark.parametrize(
-        ("make", "what"),
-        [
-            (lambda: forever, "the function forever (call it)"),
-            (lambda: len, "the function len"),
-            (lambda: asyncio.get_running_loop().create_future(), "Future"),
-            (lambda: (number for number in ()), "generator"),
-            (lambda: None, "NoneType"),
-            (lambda: 5, "int 5"),
-            (lambda: SECRET, "str"),
-            (lambda: asyncio.Task, "the class Task"),
-        ],
-        ids=["coroutine function", "function", "future", "generator", "nothing", "number", "text", "class"],
-    )
-    async def test_only_coroutines_are_taken(self, make, what):
-        """The message tells what was given by names only."""
-        with refused(TypeError, f"coro must be a coroutine, got {what}"):
-            launch_watched(make())
-        assert watched() == 0
-
-    async def test_a_task_is_refused_and_goes_on(self):
-        """It runs already, and belongs to somebody."""
-        task = await start(forever())
-
-        with refused(TypeError, "coro must be a coroutine, got Task"):
-            launch_watched(task)
-
-        await turns()
-        assert not task.done()
-        assert not task.cancelling()
-        task.cancel()
-        await turns()
-
-    async def test_a_list_of_coroutines_is_refused_and_they_are_closed(self):
-        """None of them is warned of as never awaited (gh-115957)."""
-        coros = [forever(), forever()]
-
-        with refused(TypeError, "coro must be a coroutine, got list"):
-            launch_watched(coros)
-
-        assert all(map(closed, coros))
-
-    async def test_a_coroutine_that_has_ended_is_refused(self):
-        """It would fail in its first step only, far from the mistake."""
-        ended, unstarted = give(1), give(2)
-        await ended
-        unstarted.close()
-
-        for coro in (ended, unstarted):
-            with refused(ValueError, "coro was awaited or closed before: coroutine give"):
-                launch_watched(coro)
-        assert watched() == 0
-
-    async def test_a_coroutine_that_somebody_awaits_is_refused_and_goes_on(self):
-        """It is not closed: somebody else runs it."""
-        coro = forever()
-        task = await start(coro)
-
-        with refused(ValueError, "coro was awaited or closed before: coroutine forever"):
-            launch_watched(coro)
-
-        await turns()
-        assert not task.done()
-        task.cancel()
-        await turns()
-
-    async def test_a_coroutine_that_is_running_is_refused_and_goes_on(self):
-        """The caller's own."""
-
-        async def caller():
-            with refused(ValueError, f"coro was awaited or closed before: coroutine {caller.__qualname__}"):
-                launch_watched(coro)
-            return "went on"
-
-        coro = caller()
-        assert await asyncio.create_task(coro) == "went on"
-
-    async def test_the_coroutine_is_closed_if_the_task_factory_fails(self):
-        """Its error comes out as it is."""
-        error = Boom()
-
-        def factory(loop, coro, **options):
-            raise error
-
-        asyncio.get_running_loop().set_task_factory(factory)
-        coro = forever()
-
-        with pytest.raises(Boom) as caught:
-            launch_watched(coro)
-
-        asyncio.get_running_loop().set_task_factory(None)
-        assert caught.value is error
-        assert closed(coro)
-        assert watched() == 0
-
-    def test_it_needs_a_running_loop(self):
-        """It says so, and closes the coroutine."""
-        coro = forever()
-
-        with refused(RuntimeError, "a watched task needs a running event loop: launch it from a coroutine"):
-            launch_watched(coro)
-
-        assert closed(coro)
-
-    async def test_it_needs_a_loop_that_runs_in_this_thread(self):
-        """Another thread has none, or one of its own."""
-        coro = forever()
-        caught = []
-
-        def launch():
-            try:
-                launch_watched(coro)
-            except RuntimeError as exc:
-                caught.append(str(exc))
-
-        thread = threading.Thread(target=launch)
-        thread.start()
-        thread.join()
-
-        assert caught == ["a watched task needs a running event loop: launch it from a coroutine"]
-        assert closed(coro)
 
 
 async def leave(kind):

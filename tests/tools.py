@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import logging
 import types
 
 import pytest
@@ -168,6 +169,17 @@ def no_garbage():
         gc.garbage.clear()
         gc.enable()
     assert not found, found
+
+
+@contextlib.contextmanager
+def no_garbage_of_reports():
+    """Do the same for a block that logs something, with a log that forgets each record as files do."""
+    logger = logging.getLogger("async_plus")
+    # In the test itself: to a logger that was like this before, pytest adds handlers of its own.
+    with pytest.MonkeyPatch.context() as patch, no_garbage():
+        patch.setattr(logger, "handlers", [logging.NullHandler()])
+        patch.setattr(logger, "propagate", False)
+        yield
 
 
 def here(offset=0):

@@ -62,7 +62,8 @@ def supervised(fn: Any = None, /, **options: Any) -> Any:
             over. By default the longest delay, at least 60.
         on: Which errors call for a restart: an exception type, a tuple of them, or a function that takes the exception
             and returns True, False, or the seconds until the restart, in place of the next delay. A group calls for
-            one only if every exception in it does; of several delays the longest counts. Other errors propagate.
+            one only if every exception in it does, and the longest of their delays counts; a type of group that is
+            named stands for the group as a whole. Other errors propagate.
         restart: "on_error"; "always", also after a normal return, with the same delays; or "never".
         max_restarts: After so many restarts in a row without a stable attempt the last error is raised, with a note
             that says so, or the last value is returned.

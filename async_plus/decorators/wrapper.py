@@ -59,6 +59,10 @@ class _Annotations:
         face.__wrapped__.__annotations__ = value
 
 
+# Any, because to type checkers the __dict__ of an object is a dict and nothing else.
+_attributes: Any = property(lambda face: (face._self_method or face.__wrapped__).__dict__)
+
+
 class CoroutineFunction(_Base):
     """The face of a coroutine function around a call of ours.
 
@@ -95,16 +99,12 @@ class CoroutineFunction(_Base):
     #
     # An object with an async __call__ stays in sight with all its state.
 
-    @property  # as it is at run time, whatever the stubs say
-    def __dict__(  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        self,
-    ) -> dict[str, Any]:
-        own: dict[str, Any] = (self._self_method or self.__wrapped__).__dict__
-        return own
+    __dict__ = _attributes
 
     def __getattr__(self, name: str) -> Any:
-        if self._self_method is not None and name in self.__dict__:
-            return self.__dict__[name]
+        method = self._self_method
+        if method is not None and name in method.__dict__:
+            return method.__dict__[name]
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -160,6 +160,7 @@ class TaskFunction(CoroutineFunction):
     """The face of a plain function: what it wraps is a coroutine function, but calling it starts a task."""
 
     __annotations__ = _Annotations()
+    __dict__ = _attributes
 
     # The marks of coroutine functions, of the class above and of what is wrapped.
     _is_coroutine = _is_coroutine_marker = None

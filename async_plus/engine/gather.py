@@ -119,8 +119,6 @@ class _Gather(Owner[int]):
                 if task.done():
                     # An eager task, whose first step was its last: it needs no place and no callback.
                     self._note(task, _OWN)
-                    if self._cancels:
-                        return
                     continue
                 live[task] = _OWN
                 task.add_done_callback(on_done)
@@ -178,7 +176,7 @@ class _Gather(Owner[int]):
             self._lose(failed, error)
 
     def _cancel(self) -> None:
-        self._waiting = False
+        # Which exhausts it, so that nothing starts any more.
         close_unstarted(*self._todo)
         super()._cancel()
 

@@ -252,7 +252,6 @@ class _Stopping(Owner[bool]):
             if exc is not None and not about and not isinstance(exc, CancelledError):
                 self._lose(task, exc)
         finally:
-            exc = None
             if not self._live:
                 self._wake()
 

@@ -141,7 +141,7 @@ class Watcher(Owner[_Launch]):
         if handler is None:
             self._tell(task, exc, about)
             return
-        traceback = exc.__traceback__
+        traceback, handlers = exc.__traceback__, None
         try:
             result = handler(task, exc)
             if asyncio.iscoroutine(result):
@@ -151,23 +151,22 @@ class Watcher(Owner[_Launch]):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as failure:
-            handler_traceback = failure.__traceback__
-            # If the handler raised what it was given, the frames of ours that it passed lead back to it: a cycle.
+            # A handler may raise what it was given. Then the two have one traceback, which leads back to the task by
+            # way of this frame: a cycle.
+            handlers = failure.__traceback__
             exc.__traceback__ = traceback
             self._tell(task, exc, about)
-            failure.__traceback__ = handler_traceback
-            name = callable_name(handler)
-            events.emit(events.HandlerFailed(task=task_name(task), handler=name, exception=failure))
+            failure.__traceback__ = handlers
+            events.emit(events.HandlerFailed(task=task_name(task), handler=callable_name(handler), exception=failure))
             exc.__traceback__ = traceback
         finally:
-            del exc, traceback
+            del exc, traceback, handlers
 
     def _tell(self, task: asyncio.Future[Any], exc: BaseException, about: _Launch) -> None:
         events.emit(events.TaskFailed(task=task_name(task), launched_at=_place(about), exception=exc))
 
     def _reports(self, task: asyncio.Future[Any]) -> bool:
-        about = self._live.get(task)
-        return about is not None and self._handler(about) is not ignore
+        return self._handler(self._live[task]) is not ignore
 
     def _handler(self, about: _Launch) -> ExceptionHandler | None:
         # A handler may be false: an empty list that can be called, say.

@@ -45,7 +45,7 @@ class Case:
     @property
     def often(self) -> int:
         """How much more often than the largest it must run, to last for about as long: a machine has slow seconds."""
-        return max(1, 3_000 // self.count)
+        return max(1, 1_000 // self.count)
 
 
 def cases(sizes: Sizes, unit: str) -> Iterator[Case]:
