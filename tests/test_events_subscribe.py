@@ -39,8 +39,9 @@ def subscribe():
     ends = []
 
     def subscribe(callback):
-        ends.append(async_plus.subscribe(callback))
-        return ends[-1]
+        unsubscribe = async_plus.subscribe(callback)
+        ends.append(unsubscribe)
+        return unsubscribe  # not ends[-1], which another thread may have appended
 
     yield subscribe
     for unsubscribe in ends:

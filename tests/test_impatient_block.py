@@ -306,6 +306,27 @@ class TestExitStacks:
             f"{name} at {at(outer, 'await work(1)')} returned after 6.0 s",
         ]
 
+    async def test_awaiters_are_counted_from_the_function_that_entered_it(self, caplog):
+        """Whatever that awaits in the meantime."""
+
+        async def hang():
+            await asyncio.sleep(6)
+
+        async def work():
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(impatient(log_after=5, stacklevel=1))
+                await hang()
+
+        async def outer():
+            await work()
+
+        await outer()
+
+        assert [text.partition("; ")[0] for _, text in messages(caplog)] == [
+            f"Still waiting for {work.__qualname__} after 5.0 s at {at(outer, 'await work')}",
+            f"{work.__qualname__} at {at(outer, 'await work')} returned after 6.0 s",
+        ]
+
     async def test_a_helper_that_enters_it_is_the_place(self, caplog):
         """It has returned when the block becomes long; its line is still the one that entered."""
 

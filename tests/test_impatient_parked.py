@@ -10,7 +10,7 @@ import pytest
 from tools import forever, futures, messages, start
 from waits import at, fetch, first_line, later
 
-from async_plus import impatient, task_scope, try_gather
+from async_plus import impatient, register_waiter, task_scope, try_gather
 
 virtual = pytest.mark.virtual_time
 
@@ -191,6 +191,24 @@ class TestParkedAt:
                 f"Still waiting for {ask.__qualname__} after 5.0 s at {first_line(ask)};"
                 f" parked at {at(ask, 'readline()')} on StreamReader.readline, peer 127.0.0.1:{port}",
             )
+        ]
+
+    async def test_what_stands_around_the_wait_has_no_say(self, caplog):
+        """A registered waiter that waits impatiently itself: what it waits for is named, not the waiter."""
+
+        class Pool:
+            async def acquire(self):
+                await impatient(asyncio.Queue().get(), log_after=5, log_completion="never")
+
+        register_waiter(Pool.acquire, lambda variables: "Pool.acquire")
+        task = await start(Pool().acquire())
+        await asyncio.sleep(6)
+        task.cancel()
+        await asyncio.wait([task])
+
+        where = at(Pool.acquire, "await impatient")
+        assert messages(caplog) == [
+            ("WARNING", f"Still waiting for Queue.get after 5.0 s at {where}; parked at {where} on Queue.get")
         ]
 
     async def test_a_thread_is_named_by_what_it_runs(self, caplog, virtual_clock):

@@ -106,7 +106,6 @@ class Register:
 
     def _due(self) -> None:
         now = due = self._home.loop.time()
-        self.timer = None
         try:
             for _ in range(BATCH):
                 key = self._head()
