@@ -30,6 +30,19 @@ def pytest_asyncio_loop_factories(item):
     return factories(virtual=wants_virtual_time(item))
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests for loops that this Python or this machine does not have."""
+    here = [item for item in items if not _lacks_its_loop(item)]
+    config.hook.pytest_deselected(items=[item for item in items if _lacks_its_loop(item)])
+    items[:] = here
+
+
+def _lacks_its_loop(item):
+    marker = item.get_closest_marker("asyncio")
+    wanted = marker and marker.kwargs.get("loop_factories")
+    return bool(wanted) and set(wanted).isdisjoint(factories(virtual=False))
+
+
 def pytest_collection_finish():
     # What is loaded by now stays. Frozen, it is no longer looked through by the gc.collect() that follows each test,
     # which makes that one 100 times as fast.

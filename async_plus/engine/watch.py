@@ -95,7 +95,7 @@ class Watcher(Owner[_Launch]):
             raise
         self._live[task] = (caller.f_code, caller.f_lasti, on_exception)
         task.add_done_callback(self._callback)
-        if self._cancels != cancels:
+        if self._cancels != cancels:  # pragma: >=3.12 cover
             self._cancel_late(task)
         try:
             return task
@@ -103,7 +103,7 @@ class Watcher(Owner[_Launch]):
             # The traceback of an eager task leads back to the frames that it started in (gh-128552).
             del task
 
-    def _cancel_late(self, task: asyncio.Task[Any]) -> None:
+    def _cancel_late(self, task: asyncio.Task[Any]) -> None:  # pragma: >=3.12 cover
         """Cancel an eager *task* that cancelled us in its first step, before it was one of ours.
 
             async def child():

@@ -148,7 +148,7 @@ def _trim(error: BaseException) -> None:
         # An eager task that fails in its first step is held by a frame that its exception leads to (gh-128552).
         back = tb.tb_next.tb_frame.f_back
         while back is not None and back is not frame:
-            if back.f_code is _CREATE_TASK:
+            if back.f_code is _CREATE_TASK:  # pragma: >=3.12 cover
                 back.clear()
             back = back.f_back
     while tb is not None:
