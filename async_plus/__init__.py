@@ -4,7 +4,7 @@ How the house is built. Each floor imports from those below it, never from above
 
     testing                   the edge: a virtual clock and fixtures for users' own tests
     decorators                @watched @supervised @impatient; the only user of wrapt
-    supervision/              policy, restarts
+    supervision/              policy, vitals, history, restarts, supervisor
     engine/                   owned, gather, watch, scope, delayer, patience over long_waits; per_loop below them
     events                    what happened, who wants to know; the only one that logs
     stacks/                   where a task is parked, and on what
@@ -22,6 +22,8 @@ from async_plus.engine.scope import task_scope
 from async_plus.engine.watch import ignore, launch_watched
 from async_plus.events import (
     AttemptFailed,
+    AttemptHung,
+    AttemptReady,
     AttemptReturned,
     AttemptStarted,
     Event,
@@ -29,6 +31,7 @@ from async_plus.events import (
     HandlerFailed,
     LateFailure,
     LongWait,
+    SiblingsRestarted,
     Stopped,
     StuckTask,
     StuckTasks,
@@ -39,19 +42,24 @@ from async_plus.events import (
     subscribe,
 )
 from async_plus.stacks import Parked, Place, register_waiter
+from async_plus.supervision.vitals import Hung, heartbeat, ready
 
 __all__ = [
     "AttemptFailed",
+    "AttemptHung",
+    "AttemptReady",
     "AttemptReturned",
     "AttemptStarted",
     "Event",
     "GaveUp",
     "HandlerFailed",
+    "Hung",
     "LateFailure",
     "LongWait",
     "Parked",
     "Place",
     "RetryDelayer",
+    "SiblingsRestarted",
     "Stopped",
     "StuckTask",
     "StuckTasks",
@@ -62,9 +70,11 @@ __all__ = [
     "WaitOver",
     "__version__",
     "cancel_and_wait",
+    "heartbeat",
     "ignore",
     "impatient",
     "launch_watched",
+    "ready",
     "register_waiter",
     "subscribe",
     "supervised",

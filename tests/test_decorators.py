@@ -319,6 +319,8 @@ class TestOptions:
             "on": Exception,
             "restart": "on_error",
             "max_restarts": None,
+            "heartbeat": None,
+            "ready": False,
             "name": None,
         }
         assert {option.kind for option in options} == {inspect.Parameter.KEYWORD_ONLY}
@@ -338,7 +340,7 @@ class TestOptions:
 
         assert str(caught.value) == (
             "@supervised has no option 'delay': "
-            "it has delays, random_shift, reset_after, on, restart, max_restarts, name"
+            "it has delays, random_shift, reset_after, on, restart, max_restarts, heartbeat, ready, name"
         )
 
     @pytest.mark.parametrize(

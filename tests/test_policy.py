@@ -57,6 +57,8 @@ class TestOptions:
             "on": Exception,
             "restart": "on_error",
             "max_restarts": None,
+            "heartbeat": None,
+            "ready": False,
             "name": None,
             "_types": (Exception,),
         }

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from async_plus.decorators.wrapper import AsyncFunction, Decorator, Keeps, Kept
 from async_plus.engine.delayer import DELAYS
-from async_plus.supervision.policy import Policy, RestartOn, RestartWhen
+from async_plus.supervision.policy import Policy, RestartOn, RestartWhen, Service, declare
 from async_plus.supervision.restarts import supervise
 
 __all__ = ["supervised"]
@@ -37,6 +37,8 @@ def supervised(
     on: RestartOn = Exception,
     restart: RestartWhen = "on_error",
     max_restarts: int | None = None,
+    heartbeat: float | None = None,
+    ready: bool = False,
     name: str | None = None,
 ) -> Keeps: ...
 @_show_options
@@ -67,6 +69,9 @@ def supervised(fn: Any = None, /, **options: Any) -> Any:
         restart: "on_error"; "always", also after a normal return, with the same delays; or "never".
         max_restarts: After so many restarts in a row without a stable attempt the last error is raised, with a note
             that says so, or the last value is returned.
+        heartbeat: The service calls `heartbeat` at least every so many seconds. If it does not, it is reported with
+            where it is parked, cancelled, and restarted: it failed, with `Hung`.
+        ready: Whether the service calls `ready` when it is up. Whoever starts it by a `Supervisor` waits for that.
         name: The name in reports and of the tasks; by default that of the function.
 
     Raises:
@@ -86,6 +91,8 @@ def supervised(fn: Any = None, /, **options: Any) -> Any:
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await supervise(policy, service, fn, args, kwargs)
 
+        # For a supervisor, which restarts it in place of this loop.
+        declare(call, Service(policy, service))
         return call
 
     decorate = Decorator("supervised", make)

@@ -28,10 +28,21 @@ from async_plus.events.engine import (
 )
 from async_plus.events.event import Event
 from async_plus.events.subscribers import SubscriberFailed, emit, subscribe, wanted
-from async_plus.events.supervision import AttemptFailed, AttemptReturned, AttemptStarted, GaveUp, Stopped
+from async_plus.events.supervision import (
+    AttemptFailed,
+    AttemptHung,
+    AttemptReady,
+    AttemptReturned,
+    AttemptStarted,
+    GaveUp,
+    SiblingsRestarted,
+    Stopped,
+)
 
 __all__ = [
     "AttemptFailed",
+    "AttemptHung",
+    "AttemptReady",
     "AttemptReturned",
     "AttemptStarted",
     "Event",
@@ -39,6 +50,7 @@ __all__ = [
     "HandlerFailed",
     "LateFailure",
     "LongWait",
+    "SiblingsRestarted",
     "Stopped",
     "StuckTask",
     "StuckTasks",

@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from async_plus.events.event import Event
-from async_plus.stacks import Place
+from async_plus.stacks import Parked, Place
 
-__all__ = ["AttemptFailed", "AttemptReturned", "AttemptStarted", "GaveUp", "Stopped"]
+__all__ = [
+    "AttemptFailed",
+    "AttemptHung",
+    "AttemptReady",
+    "AttemptReturned",
+    "AttemptStarted",
+    "GaveUp",
+    "SiblingsRestarted",
+    "Stopped",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +36,49 @@ class AttemptStarted(Event):
     @property
     def args(self) -> tuple[object, ...]:
         return self.service, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReady(Event):
+    """A service with ``ready=True`` called `ready`, *after* seconds of its attempt.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "%s is ready after %.1f s, attempt %d"
+    level: int = logging.INFO
+    service: str
+    attempt: int
+    after: float
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        return self.service, self.after, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptHung(Event):
+    """A service with ``heartbeat=...`` was *silent_for* longer than that, in seconds, and is cancelled.
+
+    Its failure follows when it has ended.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "%s hangs: no heartbeat for %.1f s, attempt %d is parked %s and is cancelled"
+    level: int = logging.WARNING
+    service: str
+    attempt: int
+    silent_for: float
+    parked: Parked
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        return self.service, self.silent_for, self.attempt, self.parked
+
+    @property
+    def place(self) -> Place | None:
+        return self.parked.place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,3 +184,22 @@ class Stopped(Event):
     @property
     def args(self) -> tuple[object, ...]:
         return self.service, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiblingsRestarted(Event):
+    """A supervisor stops the *siblings* of a child that ended, to start all of them again by its strategy.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "supervisor %r restarts %s with %s (%s)"
+    level: int = logging.INFO
+    supervisor: str
+    strategy: str
+    child: str
+    siblings: tuple[str, ...]
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        return self.supervisor, ", ".join(self.siblings), self.child, self.strategy

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from async_plus import _checks
 from async_plus._coroutines import close_unstarted
 from async_plus.engine.delayer import DELAYS, Schedule, check_delays
+from async_plus.supervision.vitals import Hung
 
-__all__ = ["NEVER_RESTARTED", "Policy", "RestartOn", "RestartWhen"]
+__all__ = ["NEVER_RESTARTED", "Policy", "RestartOn", "RestartWhen", "Service", "declare", "declared"]
 
 RestartWhen: TypeAlias = Literal["on_error", "always", "never"]
 RestartOn: TypeAlias = (
@@ -19,6 +21,11 @@ RestartOn: TypeAlias = (
 
 # A run of these seconds shows that a service works, however short its delays are.
 _LEAST_RESET_AFTER = 60.0
+
+_SERVICE = "_async_plus_service"
+
+# One that wraps itself, as a mock does, has no end.
+_MAX_LAYERS = 100
 
 # These end the program or the coroutine: no policy turns them into a restart.
 NEVER_RESTARTED = (SystemExit, KeyboardInterrupt, GeneratorExit)
@@ -39,6 +46,8 @@ class Policy:
     on: RestartOn = Exception
     restart: RestartWhen = "on_error"
     max_restarts: int | None = None
+    heartbeat: float | None = None
+    ready: bool = False
     name: str | None = None
     # What `on` names; nothing if it is a function.
     _types: tuple[type[BaseException], ...] = field(init=False, repr=False, compare=False)
@@ -48,22 +57,31 @@ class Policy:
         reset_after = self.reset_after
         if reset_after is None:
             reset_after = max(_LEAST_RESET_AFTER, *delays)
-        checked = {
+        checked: dict[str, object] = {
             "delays": delays,
             "random_shift": _checks.seconds("random_shift", self.random_shift),
             "reset_after": _checks.seconds("reset_after", reset_after),
             "_types": _check_on(self.on),
         }
+        if self.heartbeat is not None:
+            checked["heartbeat"] = _checks.seconds("heartbeat", self.heartbeat, above_zero=True)
         for option, value in checked.items():
             object.__setattr__(self, option, value)
         _checks.one_of("restart", self.restart, get_args(RestartWhen))
         if self.max_restarts is not None:
             _checks.count("max_restarts", self.max_restarts, least=0)
+        if self.ready is not True and self.ready is not False:
+            raise TypeError(f"ready must be True or False, got {_checks.kind(self.ready)}")
         _check_name(self.name)
 
     def schedule(self) -> Schedule:
         """Return a place of its own in the delays."""
         return Schedule(tuple(self.delays), self.random_shift)
+
+    @property
+    def has_vitals(self) -> bool:
+        """Whether the service tells of itself while it runs."""
+        return self.heartbeat is not None or self.ready
 
     def is_stable(self, ran_for: float) -> bool:
         """Tell whether an attempt of *ran_for* seconds shows that the service works."""
@@ -73,7 +91,7 @@ class Policy:
         """Tell whether *exc* calls for a restart; a number is the delay that it asks for.
 
         An exception group calls for one if every exception in it does, and then the longest delay wins; or if `on`
-        names a type of group that it is.
+        names a type of group that it is. `Hung` always calls for one.
 
         Raises:
             TypeError: `on` returned neither True, False nor a number.
@@ -85,8 +103,8 @@ class Policy:
         if self._types:
             # Exception names no group, though every ExceptionGroup is one.
             groups = tuple(filter(_is_group_type, self._types))
-            return isinstance(exc, groups) or all(isinstance(leaf, self._types) for leaf in leaves)
-        answers = [self._ask(leaf) for leaf in leaves]
+            return isinstance(exc, groups) or all(isinstance(leaf, (*self._types, Hung)) for leaf in leaves)
+        answers = [isinstance(leaf, Hung) or self._ask(leaf) for leaf in leaves]
         if any(answer is False for answer in answers):
             return False
         return max((answer for answer in answers if answer is not True), default=True)
@@ -104,6 +122,36 @@ class Policy:
         # An async function in a lambda, say.
         close_unstarted(answer)
         raise TypeError(f"on must return True, False or a number of seconds, got {_checks.kind(answer)}")
+
+
+class Service(NamedTuple):
+    """What a supervised function says of itself."""
+
+    policy: Policy
+    name: str
+
+
+def declare(fn: Callable[..., Any], service: Service) -> None:
+    """Have `declared` find *service* on *fn*, and on what is made from it by wrapping and binding."""
+    # functools.wraps copies it, a bound method looks through to its function.
+    vars(fn)[_SERVICE] = service
+
+
+def declared(fn: Any) -> Service | None:
+    """Return the supervised service that calling *fn* runs, None if it is another function."""
+    for _ in range(_MAX_LAYERS):
+        closure = getattr(fn, "_self_wrapper", None)
+        method = type(fn).__call__ if callable(fn) else None
+        for layer in (fn, closure, method):
+            service = getattr(layer, _SERVICE, None)
+            # A mock has every attribute, and each is another mock.
+            if isinstance(service, Service):
+                return service
+        inner = fn.func if isinstance(fn, functools.partial) else getattr(fn, "__wrapped__", None)
+        if inner is None:
+            return None
+        fn = inner
+    return None
 
 
 def _leaves(exc: BaseException) -> tuple[BaseException, ...]:

@@ -1,0 +1,201 @@
+"""What one supervision has seen of its service so far, and how it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from asyncio import CancelledError
+from typing import Any
+
+from async_plus import events
+from async_plus.engine.delayer import Schedule
+from async_plus.engine.owned import UnexpectedCancellation
+from async_plus.stacks import Place, is_user_code
+from async_plus.supervision.policy import NEVER_RESTARTED, Policy
+from async_plus.supervision.vitals import Hung
+
+__all__ = ["History", "failure_of"]
+
+
+def failure_of(error: BaseException | None, hung: Hung | None, name: str) -> BaseException | None:
+    """Return what an attempt that nobody stopped failed with, None if it did not.
+
+    Args:
+        error: What it raised, None if it returned.
+        hung: Why it was cancelled, if it was for being hung.
+        name: The name of the service.
+    """
+    if hung is not None and not isinstance(error, NEVER_RESTARTED):
+        hung.__cause__ = error
+        return hung
+    if isinstance(error, CancelledError):
+        unexpected = UnexpectedCancellation(f"{name} was cancelled, but not by stopping it")
+        unexpected.__cause__ = error
+        return unexpected
+    return error
+
+
+class History:
+    """The attempts of one service, its failures in a row, and its place in the delays.
+
+    Args:
+        policy: When it is restarted.
+        name: Its name in reports.
+        reports_end: Whether an error that calls for no restart is reported too: nobody awaits the service.
+    """
+
+    __slots__ = ("_last", "_name", "_policy", "_reports_end", "_restarts", "_schedule", "_started", "attempt")
+
+    def __init__(self, policy: Policy, name: str, *, reports_end: bool = False) -> None:
+        self._policy = policy
+        self._name = name
+        self._reports_end = reports_end
+        self._schedule: Schedule | None = None
+        self._started = 0.0
+        # In a row, since the last run that was long enough to show that the service works.
+        self._restarts = 0
+        # What the last failure was and where it was raised; by names, since a type may lead to an attempt's locals.
+        self._last: tuple[str, str, Place | None, Place | None] | None = None
+        self.attempt = 0
+
+    def start(self, now: float) -> None:
+        """Begin the next attempt."""
+        self.attempt += 1
+        self._started = now
+        if events.wanted(logging.DEBUG):
+            events.emit(events.AttemptStarted(service=self._name, attempt=self.attempt))
+
+    def stop(self) -> None:
+        """Note that whoever waits for the service was cancelled."""
+        if events.wanted(logging.INFO):
+            events.emit(events.Stopped(service=self._name, attempt=self.attempt))
+
+    def interrupted(self, interruption: BaseException, task: asyncio.Task[Any], now: float) -> None:
+        """Note that *interruption* ends the wait for *task*, whose own end nobody will see."""
+        if task.done():
+            failure = None if task.cancelled() else task.exception()
+            if failure is not None and not isinstance(failure, NEVER_RESTARTED):
+                self.report_stopped(failure, now)
+        elif not task.get_loop().is_closed():
+            # (Closed it is when the garbage collector finds a host that outlived its loop: nothing can run any more.)
+            task.cancel()
+        if isinstance(interruption, CancelledError):
+            self.stop()
+
+    def report_stopped(self, error: BaseException, now: float) -> None:
+        """Report *error*, which ended an attempt that is not followed by another one."""
+        self._report(error, now - self._started, None, None)
+
+    def after_failure(self, error: BaseException, now: float) -> float | None:
+        """Return the delay until the next attempt, or None if *error* is the end of it."""
+        ran_for = now - self._started
+        answer = self._answer(error)
+        if answer is False:
+            if self._reports_end and not isinstance(error, NEVER_RESTARTED):
+                self._give_up(ran_for, error)
+            return None
+        # A hung attempt may have been so for long: its time shows nothing.
+        if not self._may_restart(0.0 if isinstance(error, Hung) else ran_for):
+            note = f"gave up on {self._name} after {self._restarts} restarts"
+            # Not again on an exception that is raised anew each time.
+            if note not in getattr(error, "__notes__", ()):
+                # A frozen dataclass takes no note.
+                with contextlib.suppress(Exception):
+                    error.add_note(note)
+            self._give_up(ran_for, error)
+            return None
+        delay = self.next_delay()
+        if answer is not True:
+            delay = answer
+        self._report(error, ran_for, self._restarts, delay)
+        return delay
+
+    def after_return(self, now: float) -> float | None:
+        """Return the delay until the next attempt, or None if that return is the end of it."""
+        if self._policy.restart != "always":
+            return None
+        ran_for = now - self._started
+        self._last = None
+        if not self._may_restart(ran_for):
+            self._give_up(ran_for, None)
+            return None
+        delay = self.next_delay()
+        if events.wanted(logging.INFO):
+            events.emit(
+                events.AttemptReturned(
+                    service=self._name, attempt=self.attempt, ran_for=ran_for, restart=self._restarts, delay=delay
+                )
+            )
+        return delay
+
+    def next_delay(self) -> float:
+        """Return the next delay of the schedule."""
+        if self._schedule is None:
+            # Most services that succeed never need one.
+            self._schedule = self._policy.schedule()
+        return self._schedule.next()
+
+    def _answer(self, error: BaseException) -> bool | float:
+        try:
+            return self._policy.answer(error)
+        except Exception as broken:
+            # As if raised while handling the failure, which nobody else will tell of.
+            if broken is not error and broken.__context__ is None:
+                broken.__context__ = error
+            raise
+
+    def _may_restart(self, ran_for: float) -> bool:
+        if self._policy.is_stable(ran_for):
+            self._schedule = None
+            self._restarts = 0
+            self._last = None
+        limit = self._policy.max_restarts
+        if limit is not None and self._restarts >= limit:
+            return False
+        self._restarts += 1
+        return True
+
+    def _report(self, error: BaseException, ran_for: float, restart: int | None, delay: float | None) -> None:
+        raised_at, failed_at = _places(error)
+        kind = type(error)
+        last, self._last = self._last, (kind.__module__, kind.__qualname__, raised_at, failed_at)
+        events.emit(
+            events.AttemptFailed(
+                service=self._name,
+                attempt=self.attempt,
+                ran_for=ran_for,
+                exception=error,
+                failed_at=failed_at,
+                repeated=last == self._last,
+                restart=restart,
+                delay=delay,
+            )
+        )
+
+    def _give_up(self, ran_for: float, error: BaseException | None) -> None:
+        events.emit(
+            events.GaveUp(
+                service=self._name,
+                restarts=self._restarts,
+                ran_for=ran_for,
+                exception=error,
+                failed_at=None if error is None else _places(error)[1],
+            )
+        )
+
+
+def _places(error: BaseException) -> tuple[Place | None, Place | None]:
+    """Return the line that raised *error*, and the innermost line of user code that led there."""
+    raised_at = failed_at = None
+    tb = error.__traceback__
+    if isinstance(error, (UnexpectedCancellation, Hung)) and error.__cause__ is not None:
+        # Nobody raised it. What matters is where the cancellation arrived.
+        tb = error.__cause__.__traceback__ or tb
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        raised_at = Place(code.co_filename, tb.tb_lineno, code.co_name)
+        if is_user_code(code.co_filename):
+            failed_at = raised_at
+        tb = tb.tb_next
+    return raised_at, failed_at or raised_at
