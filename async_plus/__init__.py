@@ -42,6 +42,8 @@ from async_plus.events import (
     subscribe,
 )
 from async_plus.stacks import Parked, Place, register_waiter
+from async_plus.supervision.child import Child, ChildState
+from async_plus.supervision.supervisor import Supervisor
 from async_plus.supervision.vitals import Hung, heartbeat, ready
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "AttemptReady",
     "AttemptReturned",
     "AttemptStarted",
+    "Child",
+    "ChildState",
     "Event",
     "GaveUp",
     "HandlerFailed",
@@ -64,6 +68,7 @@ __all__ = [
     "StuckTask",
     "StuckTasks",
     "SubscriberFailed",
+    "Supervisor",
     "TaskCancelled",
     "TaskFailed",
     "UnexpectedCancellation",

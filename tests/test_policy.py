@@ -8,11 +8,12 @@ import decimal
 import functools
 import itertools
 import math
+import unittest.mock
 
 import pytest
 
 from async_plus import supervised
-from async_plus.supervision.policy import Policy
+from async_plus.supervision.policy import Policy, declared
 
 
 class MovedError(Exception):
@@ -362,3 +363,17 @@ class TestGroups:
         """Which of the exceptions comes first does not matter."""
         for order in itertools.permutations([True, 5, 60.0]):
             assert Policy(on=lambda exc: exc.retry_after).answer(group(*map(HttpError, order))) == 60
+
+
+class TestDeclared:
+    def test_a_function_that_wraps_itself_has_no_service(self):
+        """The search has an end."""
+
+        async def feed(): ...
+
+        feed.__wrapped__ = feed
+        assert declared(feed) is None
+
+    def test_a_mock_has_none(self):
+        """Although it has every attribute."""
+        assert declared(unittest.mock.AsyncMock()) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import logging
 import threading
@@ -11,7 +12,7 @@ import time
 import weakref
 
 import pytest
-from services import end_of, told
+from services import end_of, in_cleanup, told
 from tools import Bang, Boom, forever, no_garbage_of_reports, outlast, refused, start, turns
 from waits import at
 
@@ -21,6 +22,7 @@ from async_plus import (
     GaveUp,
     Hung,
     StuckTasks,
+    cancel_and_wait,
     heartbeat,
     ready,
     supervised,
@@ -193,7 +195,8 @@ class TestHeartbeat:
     async def test_a_stop_of_a_hung_attempt_is_a_stop(self, caplog):
         """Also when it comes while the attempt goes down: nothing is restarted."""
         released = asyncio.get_running_loop().create_future()
-        host = asyncio.create_task(supervised(heartbeat=1, delays=[0], name="feed")(lambda_of(outlast, released))())
+        feed = supervised(heartbeat=1, delays=[0], name="feed")(functools.partial(outlast, released))
+        host = asyncio.create_task(feed())
         await asyncio.sleep(2)
         host.cancel()
         await turns()
@@ -382,31 +385,43 @@ class TestHeartbeat:
             assert await feed() == "well"
         assert not any(isinstance(event, AttemptReady) for event in events)
 
-    async def test_a_failure_in_the_moment_of_the_check_is_that_failure(self, caplog):
-        """An attempt that ends in the very turn in which its beat was due is not hung."""
-        loop = asyncio.get_running_loop()
-        order = loop.create_future()
+    async def test_a_failure_before_the_check_is_that_failure(self, caplog):
+        """An attempt that ended in a step so long that its beat was due in the meantime is not hung."""
+        clock = asyncio.get_running_loop().clock
 
-        @supervised(heartbeat=10, delays=[600], name="feed")
-        async def feed():
-            await order
+        async def service():
+            await asyncio.sleep(1)
+            clock.jump(clock.time() + 60)
             raise Boom
 
-        # Due before the check of the heartbeat, and so the task is done, or ready to run, when that comes.
-        loop.call_at(loop.time() + 10 - 1e-9, order.set_result, None)
-        host = asyncio.create_task(feed())
-        await asyncio.sleep(10.1)
+        host = asyncio.create_task(in_cleanup(supervised(heartbeat=10, delays=[600], name="feed")(service)))
+        await asyncio.sleep(62)
         host.cancel()
         await asyncio.wait([host])
 
-        assert told(caplog) == [("WARNING", "feed failed after 10.0 s with Boom, restart 1 in 600.0 s")]
+        assert told(caplog) == [("WARNING", "feed failed after 61.0 s with Boom, restart 1 in 600.0 s")]
 
+    async def test_the_failure_of_a_hung_attempt_is_told_once(self, caplog):
+        """Whoever else cancels its task and waits for it leaves that to the supervision."""
+        tasks = []
 
-def lambda_of(fn, *args):
-    async def call():
-        return await fn(*args)
+        @supervised(heartbeat=10, delays=[600], name="feed")
+        async def feed():
+            tasks.append(asyncio.current_task())
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                await asyncio.sleep(3)
+                raise Boom from None
 
-    return call
+        host = asyncio.create_task(feed())
+        await asyncio.sleep(11)
+        await cancel_and_wait(*tasks)
+        await asyncio.sleep(1)
+        host.cancel()
+        await asyncio.wait([host])
+
+        assert [text for _, text in told(caplog)][1:] == ["feed failed after 11.0 s with Hung, restart 1 in 600.0 s"]
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])

@@ -190,6 +190,13 @@ class Owner(Generic[_About]):
         if told:
             self._warn_at(now + self._warn_after)
 
+    def _cancel_one(self, task: asyncio.Future[Any]) -> None:
+        """Cancel *task*, unless this owner has cancelled it before."""
+        if task not in self._told and not task.done():
+            now = self._told[task] = self._loop.time()
+            task.cancel()
+            self._warn_at(now + self._warn_after)
+
     def _warn_at(self, when: float) -> None:
         if self._warn_timer is not None:
             if self._warn_timer.when() <= when:

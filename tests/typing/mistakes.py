@@ -13,8 +13,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from async_plus import (
+    Child,
+    ChildState,
     Event,
     RetryDelayer,
+    Supervisor,
     cancel_and_wait,
     ignore,
     impatient,
@@ -233,3 +236,19 @@ def wrong_reports(loop: asyncio.AbstractEventLoop) -> None:
     subscribe(async_subscriber)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     subscribe(one_argument)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loop.call_soon(fetch_watched, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@watched
+async def save() -> None: ...
+
+
+async def trees(sup: Supervisor, child: Child) -> None:
+    await sup.start(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await sup.start(save)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await sup.start(fetch(""))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await sup.start(fetch, "", name=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Supervisor("shop", strategy="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Supervisor()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    supervised(heartbeat="5")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    supervised(ready=None)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    child.state = ChildState.DONE  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
