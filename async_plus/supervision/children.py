@@ -21,6 +21,7 @@ from async_plus._coroutines import close_unstarted
 from async_plus.engine.owned import Owner, is_exit
 from async_plus.engine.per_loop import per_loop
 from async_plus.supervision.child import Child, ChildState
+from async_plus.supervision.errors import strip_tracebacks, without_tracebacks
 from async_plus.supervision.history import failure_of
 from async_plus.supervision.policy import NEVER_RESTARTED, Policy
 from async_plus.supervision.restarts import restarted_by_supervisor
@@ -123,10 +124,14 @@ class Children(Owner[Child]):
             child._is_first = True
             self._children[child] = None
             self._children = dict.fromkeys(sorted(self._children, key=lambda child: child._number))
-        if child._task is not None and not child._is_told:
+        if child._is_spawned:  # pragma: >=3.12 cover
+            child._to_stop = True
+        elif child._task is not None and not child._is_told:
             self._stop(child)
         for other in self._group_of(child):
-            if other is child or other._due is not None:
+            # Those that it would have to wait for skip their delays with it.
+            waits = other._due is not None and (self._strategy == "one_for_all" or other._number < child._number)
+            if other is child or waits:
                 other._due = -math.inf
         child._is_up = False
         self.advance(child)
@@ -210,6 +215,10 @@ class Children(Owner[Child]):
         """Tell whether an exit by GeneratorExit may wait: not if it comes from us, or after the end of the loop."""
         return not self._unwinding and asyncio._get_running_loop() is self._loop
 
+    def let_host_go(self) -> None:
+        """Forget the host, whose task may hold what it ended in."""
+        self._host = None
+
     def abandon(self) -> None:
         """Cancel all at once, when nobody may wait for them any more."""
         self._closing = True
@@ -219,7 +228,13 @@ class Children(Owner[Child]):
         """Raise the error of the child that was given up, if there is one."""
         if self.failure is not None:
             self.is_failure_raised = True
-            raise self.failure[1]
+            name, error = self.failure
+            # The traceback will hold the frame that holds us.
+            self.failure = name, without_tracebacks(error)
+            try:
+                raise error
+            finally:
+                del error
 
     def report_failure_unless(self, raised: BaseException | None) -> None:
         """Report that error, if nobody has seen it raised and it is not *raised* either."""
@@ -280,7 +295,7 @@ class Children(Owner[Child]):
             if key in self._agenda or child._outcome is not None:
                 # The one before has changed something in its first step.
                 return
-            if child._due is None:
+            if child._task is not None:
                 is_starting = is_starting or not child._is_up
             elif not is_starting or child._is_first:
                 due = self._due_of(child, group)
@@ -425,7 +440,7 @@ class Children(Owner[Child]):
         self._keep(child, error)
 
     def _keep(self, child: Child, error: BaseException) -> None:
-        _strip(error)
+        strip_tracebacks(error)
         child.last_error = error
 
     def _restart_siblings(self, child: Child) -> None:
@@ -453,13 +468,14 @@ class Children(Owner[Child]):
         return (child,) if self._strategy == "one_for_one" else self.all()
 
     def _give_up(self, child: Child, error: BaseException) -> None:
-        child.last_error = error
         note = f"child {child.name!r} of supervisor {self._name!r}"
         # A frozen dataclass takes no note.
         with contextlib.suppress(Exception):
             if note not in getattr(error, "__notes__", ()):
                 error.add_note(note)
         self.failure = child.name, error
+        # It will be raised, with its traceback, and by then lead to whoever holds the child.
+        child.last_error = without_tracebacks(error)
         self._finish(child, ChildState.FAILED)
         self.close()
 
@@ -480,24 +496,6 @@ def _wake_all(waiters: set[asyncio.Future[None]]) -> None:
     for woken in waiters:
         if not woken.done():
             woken.set_result(None)
-
-
-def _strip(error: BaseException) -> None:
-    """Let go of the frames that *error* holds, and those that led to it.
-
-    A service may raise one and the same exception again and again, and Python would add to its traceback each time.
-    """
-    todo, seen = [error], set[int]()
-    while todo:
-        exc = todo.pop()
-        if id(exc) in seen:
-            continue
-        seen.add(id(exc))
-        # Not by its attribute, which a frozen dataclass refuses to set.
-        exc.with_traceback(None)
-        todo += filter(None, (exc.__cause__, exc.__context__))
-        if isinstance(exc, BaseExceptionGroup):
-            todo += cast("BaseExceptionGroup[BaseException]", exc).exceptions
 
 
 # Whoever waits for a supervisor is parked on a private future, which says nothing.

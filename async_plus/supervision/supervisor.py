@@ -135,6 +135,7 @@ class Supervisor:
         finally:
             self._state = _State.CLOSED
             children.report_failure_unless(exc)
+            children.let_host_go()
             # The traceback holds this frame: what leads from it to the exceptions would close a cycle.
             outer = exc = None
 
