@@ -335,7 +335,8 @@ class Children(Owner[Child]):
             child._is_spawned = False
         child._task = task
         self._adopt(task, child)
-        if not child._policy.ready:
+        # (Not if its first step has had it stopped or restarted.)
+        if not child._policy.ready and not child._to_stop:
             child._is_up = True
             _wake_all(child._waiters)
 
