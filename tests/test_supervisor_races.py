@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tools import forever, turns
+from tools import Boom, forever, refused, turns
 
 from async_plus import Supervisor, ready, supervised
 
@@ -56,3 +56,41 @@ class TestFirstStep:
             assert (presence.now, presence.most, presence.ever) == (1, 1, 2)
             assert child.state == "running"
         assert presence.now == 0
+
+    @each_strategy
+    async def test_a_start_that_is_refused_there_is_refused_there(self, strategy):
+        """Whoever started the outer one has nothing to do with it, and gets its child."""
+        sup = Supervisor("shop", strategy=strategy)
+
+        async def boot():
+            with refused(TypeError, f"{needs.__qualname__}() missing 1 required positional argument: 'url'"):
+                await sup.start(needs)
+            await forever()
+
+        async with sup:
+            child = await sup.start(boot)
+            await turns()
+            assert sup.children == (child,)
+
+
+async def needs(url):
+    """Cannot be called without an argument."""
+
+
+class TestFirstStart:
+    @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+    async def test_one_that_comes_later_is_refused_to_its_caller(self, strategy):
+        """While a delay of the group is waited for, nothing is started; when it is over, the call may fail."""
+
+        @supervised(delays=[5])
+        async def feed():
+            await asyncio.sleep(1)
+            raise Boom
+
+        async with Supervisor("shop", strategy=strategy) as sup:
+            child = await sup.start(feed)
+            await asyncio.sleep(2)
+            with refused(TypeError, "needs() missing 1 required positional argument: 'url'"):
+                await sup.start(needs)
+            assert elapsed() == 6
+            assert sup.children == (child,)

@@ -66,6 +66,7 @@ class Child:
         "_number",
         "_outcome",
         "_policy",
+        "_refusal",
         "_signs",
         "_task",
         "_to_stop",
@@ -107,6 +108,8 @@ class Child:
         # It is to be stopped when its turn comes; it was cancelled for that.
         self._to_stop = self._is_told = False
         self._outcome: Literal[ChildState.DONE, ChildState.FAILED] | None = None
+        # Why its first attempt could not even be started.
+        self._refusal: BaseException | None = None
         self._waiters: set[asyncio.Future[None]] = set()
 
     def __repr__(self) -> str:

@@ -161,10 +161,17 @@ class Children(Owner[Child]):
         """Wait until *child* is ready, or has ended.
 
         Raises:
-            BaseException: A child was given up in the meantime: its own error, when all have stopped.
+            BaseException: What refused its first start; or a child was given up in the meantime: its own error, when
+                all have stopped.
         """
         while not child._is_up and child._outcome is None:
             await self._wait_on(child._waiters)
+        refusal, child._refusal = child._refusal, None
+        if refusal is not None:
+            try:
+                raise refusal
+            finally:
+                del refusal
         if self.failure is not None:
             await self.until_empty()
             self.raise_failure()
@@ -325,10 +332,12 @@ class Children(Owner[Child]):
             # The arguments do not fit, so that no restart would help; a task factory that fails; or SystemExit out of
             # the first step of an eager task.
             if was_first and not is_exit(exc):
+                # For whoever asked for this start, who may not be the one who made us come here.
+                child._refusal = exc
                 self._finish(child, ChildState.FAILED)
-            else:
-                self._give_up(child, exc)
-            if was_first or is_exit(exc):
+                return
+            self._give_up(child, exc)
+            if is_exit(exc):
                 raise
             return
         finally:
