@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 
 import pytest
-from tools import Boom, forever, refused, turns
+from tools import Boom, fail, forever, no_garbage_of_reports, refused, turns
 
 from async_plus import Supervisor, ready, supervised
 
@@ -94,3 +96,12 @@ class TestFirstStart:
                 await sup.start(needs)
             assert elapsed() == 6
             assert sup.children == (child,)
+
+    async def test_one_that_is_refused_later_leaves_no_cycle(self):
+        """The error has the frames that it came through, and nothing of ours leads back to it."""
+        with no_garbage_of_reports():
+            async with Supervisor("shop", strategy="one_for_all") as sup:
+                await sup.start(supervised(delays=[5])(functools.partial(fail, Boom())))
+                await asyncio.sleep(2)
+                with contextlib.suppress(TypeError):
+                    await sup.start(needs)

@@ -392,9 +392,12 @@ class Children(Owner[Child]):
         error: BaseException | None = None
         try:
             try:
-                error = task.exception()
-            except CancelledError as exc:
-                error = exc
+                # Not exception(): the task would keep the traceback as well. That of an eager task which fails in its
+                # first step leads back to the task (gh-128552).
+                task.result()
+            except BaseException as exc:
+                # Without this frame, which knows the child.
+                error = exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)
             if is_stopped:
                 self._after_stop(child, error)
             elif isinstance(error, CancelledError) and hung is None and self._is_host_cancelled():
