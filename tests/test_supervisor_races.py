@@ -105,3 +105,41 @@ class TestFirstStart:
                 await asyncio.sleep(2)
                 with contextlib.suppress(TypeError):
                     await sup.start(needs)
+
+
+class TestDelays:
+    @each_strategy
+    async def test_a_delay_ends_with_the_block(self, strategy):
+        """No timer is left, which could keep everything alive for hours."""
+        loop = asyncio.get_running_loop()
+        before = timers(loop)
+        async with Supervisor("shop", strategy=strategy) as sup:
+            await sup.start(supervised(delays=[36_000])(functools.partial(fail, Boom())))
+            await sup.start(supervised(delays=[36_000])(functools.partial(fail, Boom())))
+            await turns()
+            assert timers(loop) != before
+        assert timers(loop) == before
+
+    async def test_a_delay_ends_with_a_host_that_is_closed(self):
+        """Then, too."""
+        loop = asyncio.get_running_loop()
+
+        async def shop():
+            async with Supervisor("shop") as sup:
+                await sup.start(supervised(delays=[36_000])(functools.partial(fail, Boom())))
+                await sup.wait()
+
+        before = timers(loop)
+        host = shop()
+        host.send(None)
+        await turns()
+        host.close()
+        await turns()
+        assert timers(loop) == before
+
+
+def timers(loop):
+    """The timers of *loop* that are not cancelled."""
+    # Those of the virtual uvloop are kept in tuples.
+    entries = [entry[-1] for entry in loop._timers] if hasattr(loop, "_timers") else loop._scheduled
+    return [timer for timer in entries if not timer.cancelled()]

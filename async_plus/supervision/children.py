@@ -152,7 +152,7 @@ class Children(Owner[Child]):
 
     def close(self) -> None:
         """Stop all, in reverse and one at a time, and start none any more."""
-        self._closing = True
+        self._refuse_starts()
         self.advance(None)
 
     # Waits. Each has a future of its own, so a CancelledError always means the caller.
@@ -228,8 +228,15 @@ class Children(Owner[Child]):
 
     def abandon(self) -> None:
         """Cancel all at once, when nobody may wait for them any more."""
-        self._closing = True
+        self._refuse_starts()
         self._cancel()
+
+    def _refuse_starts(self) -> None:
+        self._closing = True
+        # A delay may last for hours after us.
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
 
     def raise_failure(self) -> None:
         """Raise the error of the child that was given up, if there is one."""
