@@ -143,3 +143,49 @@ def timers(loop):
     # Those of the virtual uvloop are kept in tuples.
     entries = [entry[-1] for entry in loop._timers] if hasattr(loop, "_timers") else loop._scheduled
     return [timer for timer in entries if not timer.cancelled()]
+
+
+class TestReady:
+    async def test_an_attempt_that_is_ready_too_late_is_not(self):
+        """Its call of ready() comes in its cleanup: restart() waits for the next attempt."""
+
+        @supervised(ready=True)
+        async def late():
+            if not first:
+                first.append(True)
+                try:
+                    await forever()
+                finally:
+                    ready()
+                    await asyncio.sleep(3)
+            ready()
+            await forever()
+
+        first = []
+        async with Supervisor("shop") as sup:
+            start = asyncio.create_task(sup.start(late))
+            await turns()
+            [child] = sup.children
+            await child.restart()
+            assert (elapsed(), child.state) == (3, "running")
+            assert await start is child
+
+    async def test_a_hung_one_that_is_ready_too_late_is_not(self):
+        """It is on its way down already: start() waits for the attempt that replaces it."""
+
+        @supervised(ready=True, heartbeat=2, delays=[5])
+        async def late():
+            if not first:
+                first.append(True)
+                try:
+                    await forever()
+                finally:
+                    ready()
+                    await asyncio.sleep(1)
+            ready()
+            await asyncio.sleep(1)
+
+        first = []
+        async with Supervisor("shop") as sup:
+            child = await sup.start(late)
+            assert (elapsed(), child.state) == (8, "running")

@@ -375,6 +375,9 @@ class Children(Owner[Child]):
             raise
 
     def _on_ready(self, child: Child) -> None:
+        # It may say so in its cleanup yet, when whoever waits wants the next attempt.
+        if child.state is ChildState.STOPPING:
+            return
         child._is_up = True
         _wake_all(child._waiters)
         self.advance(child)
