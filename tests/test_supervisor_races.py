@@ -9,7 +9,8 @@ import functools
 import pytest
 from tools import Boom, fail, forever, no_garbage_of_reports, refused, turns
 
-from async_plus import Supervisor, ready, supervised
+import async_plus
+from async_plus import AttemptFailed, AttemptStarted, GaveUp, Stopped, Supervisor, ready, supervised
 
 pytestmark = pytest.mark.virtual_time
 
@@ -189,3 +190,42 @@ class TestReady:
         async with Supervisor("shop") as sup:
             child = await sup.start(late)
             assert (elapsed(), child.state) == (8, "running")
+
+
+class TestSubscribers:
+    """What they do in eager tasks happens in the midst of things."""
+
+    @each_strategy
+    @pytest.mark.parametrize("order", ["restart", "stop"])
+    @pytest.mark.parametrize("kind", [AttemptStarted, AttemptFailed, Stopped, GaveUp])
+    async def test_one_may_give_orders(self, kind, order, strategy):
+        """Whatever it is told of: there is one attempt at a time, and nothing that is out of control."""
+        presence, orders = Presence(), []
+        sup = Supervisor("shop", strategy=strategy)
+
+        @supervised(delays=[5], max_restarts=1)
+        async def feed():
+            with presence:
+                await asyncio.sleep(1 if presence.ever == 1 or kind is GaveUp else 100)
+                raise Boom
+
+        def react(event):
+            if isinstance(event, kind) and not orders:
+                orders.append(asyncio.create_task(getattr(sup.children[0], order)()))
+
+        unsubscribe = async_plus.subscribe(react)
+        try:
+            with contextlib.suppress(Boom):
+                async with sup:
+                    child = await sup.start(feed)
+                    await asyncio.sleep(0.5)
+                    if kind is Stopped:
+                        await child.restart()
+                    await asyncio.sleep(50)
+                    if sup.children:
+                        assert (child.state, presence.now) == ("running", 1)
+        finally:
+            unsubscribe()
+        assert presence.most <= 1
+        assert presence.now == 0
+        await asyncio.gather(*orders, return_exceptions=True)

@@ -264,7 +264,7 @@ class Children(Owner[Child]):
         """Do what is due for *child*, and for those that the strategy has to do with it."""
         self._agenda[child if self._strategy == "one_for_one" else None] = None
         # An eager attempt may call us in its first step, so from within.
-        if self._is_busy:  # pragma: >=3.12 cover
+        if self._is_busy:
             return
         self._is_busy = True
         try:
@@ -400,6 +400,8 @@ class Children(Owner[Child]):
         child._task = None
         self._stopping.discard(child)
         error: BaseException | None = None
+        # What is reported may have others call us, from within an eager task say. They have their turn afterwards.
+        self._is_busy = True
         try:
             try:
                 # Not exception(): the task would keep the traceback as well. That of an eager task which fails in its
@@ -418,6 +420,7 @@ class Children(Owner[Child]):
                 self._after_end(child, failure_of(error, hung, child.name))
         finally:
             error = hung = None
+            self._is_busy = False
             self.advance(child)
 
     def _is_host_cancelled(self) -> bool:
