@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 
 import pytest
 from tools import Boom, fail, forever, no_garbage_of_reports, refused, turns
@@ -229,3 +230,27 @@ class TestSubscribers:
         assert presence.most <= 1
         assert presence.now == 0
         await asyncio.gather(*orders, return_exceptions=True)
+
+
+class TestHeartbeat:
+    async def test_none_is_asked_for_from_one_that_is_being_stopped(self, caplog):
+        """Its cleanup may take its time; it is named after warn_after seconds like all others, not as hung."""
+        caplog.set_level(logging.WARNING)
+
+        @supervised(heartbeat=2, name="feed")
+        async def feed():
+            try:
+                await forever()
+            finally:
+                await asyncio.sleep(6)
+
+        async with Supervisor("shop") as sup:
+            child = await sup.start(feed)
+            await asyncio.sleep(1)
+            await child.restart()
+            assert (elapsed(), child.state) == (7, "running")
+            assert [record.levelname for record in caplog.records] == ["WARNING"]
+            assert caplog.messages[0].startswith("supervisor 'shop' still waits for 1 cancelled task(s) after 5.0 s: 'feed#1' parked ")
+            await asyncio.sleep(2.5)
+            assert child.state == "stopping"
+            assert caplog.messages[1].startswith("feed hangs: no heartbeat for 2.0 s, attempt 2 ")

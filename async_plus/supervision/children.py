@@ -385,6 +385,8 @@ class Children(Owner[Child]):
     def _stop(self, child: Child) -> None:
         child._to_stop = False
         child._is_told = True
+        if child._signs is not None:
+            child._signs.excuse()
         self._stopping.add(child)
         self._cancel_one(cast("asyncio.Task[Any]", child._task))
 

@@ -168,11 +168,16 @@ class Signs:
             self._watch(self.beat + self._heartbeat)
         return task
 
-    def end(self) -> Hung | None:
-        """Note that the attempt has ended, and return why if it was cancelled for being hung."""
+    def excuse(self) -> None:
+        """Ask for no heartbeat any more: the attempt is being stopped."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._task = self._heartbeat = None
+        self._timer = self._heartbeat = None
+
+    def end(self) -> Hung | None:
+        """Note that the attempt has ended, and return why if it was cancelled for being hung."""
+        self.excuse()
+        self._task = None
         self.is_ready = False
         # What outlives the attempt may call `ready` yet.
         self._is_over = True
