@@ -250,7 +250,37 @@ class TestHeartbeat:
             await child.restart()
             assert (elapsed(), child.state) == (7, "running")
             assert [record.levelname for record in caplog.records] == ["WARNING"]
-            assert caplog.messages[0].startswith("supervisor 'shop' still waits for 1 cancelled task(s) after 5.0 s: 'feed#1' parked ")
+            assert caplog.messages[0].startswith(
+                "supervisor 'shop' still waits for 1 cancelled task(s) after 5.0 s: 'feed#1' parked "
+            )
             await asyncio.sleep(2.5)
             assert child.state == "stopping"
             assert caplog.messages[1].startswith("feed hangs: no heartbeat for 2.0 s, attempt 2 ")
+
+
+class TestAllTasksAreCancelled:
+    async def test_what_is_never_restarted_is_not_restarted_then(self):
+        """The host goes on for a while, and its services come back; a function that runs once has run."""
+        presence = {"once": Presence(), "service": Presence()}
+
+        async def run(name):
+            with presence[name]:
+                await forever()
+
+        async def shop():
+            async with Supervisor("shop") as sup:
+                child = await sup.start(run, "once")
+                await sup.start(supervised(run), "service")
+                try:
+                    await sup.wait()
+                finally:
+                    await asyncio.sleep(10)
+                    assert child.state == "done"
+
+        host = asyncio.create_task(shop())
+        await turns()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.wait([host])
+        assert host.cancelled()
+        assert [presence[name].ever for name in ("once", "service")] == [1, 2]

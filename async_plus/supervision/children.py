@@ -32,7 +32,7 @@ __all__ = ["Children", "Strategy", "parent"]
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 # When the host of a supervisor is cancelled together with all tasks, its exit comes within a turn of the loop or two.
-# Should it never come, what was cancelled is started again after these seconds at least.
+# Should it never come, what was cancelled and may be restarted is started again after these seconds at least.
 _UNLESS_HOST_ENDS = 1.0
 
 # The child whose attempt runs in this context.
@@ -417,7 +417,10 @@ class Children(Owner[Child]):
             elif isinstance(error, CancelledError) and hung is None and self._is_host_cancelled():
                 # All tasks are cancelled, as asyncio.run does at its end, and so is the host: no failure of the child.
                 child._history.stop()
-                child._due = self._loop.time() + max(child._history.next_delay(), _UNLESS_HOST_ENDS)
+                if child._policy.restart == "never":
+                    self._finish(child, ChildState.DONE)
+                else:
+                    child._due = self._loop.time() + max(child._history.next_delay(), _UNLESS_HOST_ENDS)
             else:
                 self._after_end(child, failure_of(error, hung, child.name))
         finally:
