@@ -8,7 +8,7 @@ import functools
 import logging
 
 import pytest
-from tools import Boom, fail, forever, no_garbage_of_reports, refused, turns
+from tools import Bang, Boom, fail, forever, no_garbage_of_reports, refused, turns
 
 import async_plus
 from async_plus import AttemptFailed, AttemptStarted, GaveUp, Stopped, Supervisor, ready, supervised
@@ -284,3 +284,47 @@ class TestAllTasksAreCancelled:
         await asyncio.wait([host])
         assert host.cancelled()
         assert [presence[name].ever for name in ("once", "service")] == [1, 2]
+
+
+class TestGivingUp:
+    @pytest.mark.parametrize("how", ["wait", "start", "end", "body", "cancellation"])
+    async def test_the_error_is_in_no_cycle(self, how):
+        """Its frames lead to the supervisor, which lets go of it at the end of the block."""
+
+        async def shop():
+            async with Supervisor("shop") as sup:
+                await sup.start(fail_after, 0)
+                if how == "wait":
+                    await sup.wait()
+                if how == "start":
+                    await sup.start(supervised(ready=True)(forever))
+                await turns()
+                if how == "body":
+                    raise Bang
+                if how == "cancellation":
+                    raise asyncio.CancelledError
+
+        with no_garbage_of_reports():
+            with contextlib.suppress(Boom, Bang, asyncio.CancelledError):
+                await shop()
+            await turns()
+
+    async def test_whoever_waits_elsewhere_gets_the_error_too(self):
+        """Although the block may end in the same moment, and lets go of it."""
+        async with Supervisor("shop") as sup:
+            await sup.start(functools.partial(fail_after, 3))
+            others = [
+                asyncio.create_task(sup.start(supervised(ready=True)(forever))),
+                asyncio.create_task(sup.wait()),
+            ]
+            with pytest.raises(Boom):
+                await sup.wait()
+        ends = await asyncio.gather(*others, return_exceptions=True)
+        assert [type(end) for end in ends] == [Boom] * 2
+        await turns()
+        await sup.wait()
+
+
+async def fail_after(seconds):
+    await asyncio.sleep(seconds)
+    raise Boom

@@ -241,10 +241,7 @@ class Children(Owner[Child]):
     def raise_failure(self) -> None:
         """Raise the error of the child that was given up, if there is one."""
         if self.failure is not None:
-            self.is_failure_raised = True
-            name, error = self.failure
-            # The traceback will hold the frame that holds us.
-            self.failure = name, without_tracebacks(error)
+            _, error = self._take_failure(*self.failure)
             try:
                 raise error
             finally:
@@ -253,10 +250,15 @@ class Children(Owner[Child]):
     def report_failure_unless(self, raised: BaseException | None) -> None:
         """Report that error, if nobody has seen it raised and it is not *raised* either."""
         if self.failure is not None and not self.is_failure_raised:
-            self.is_failure_raised = True
-            name, error = self.failure
+            name, error = self._take_failure(*self.failure)
             if error is not raised and not is_exit(error):
                 events.emit(events.LateFailure(task=name, owner=self._label, exception=error))
+
+    def _take_failure(self, name: str, error: BaseException) -> tuple[str, BaseException]:
+        self.is_failure_raised = True
+        # For whoever asks later. The traceback of the error itself will lead to the host, which holds us.
+        self.failure = name, without_tracebacks(error)
+        return name, error
 
     # What happens by itself.
 
