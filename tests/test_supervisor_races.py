@@ -328,3 +328,21 @@ class TestGivingUp:
 async def fail_after(seconds):
     await asyncio.sleep(seconds)
     raise Boom
+
+
+async def test_those_who_wait_are_woken_in_the_order_in_which_they_came():
+    """The same in every run, so that whoever goes on first does so always."""
+    woken = []
+
+    async def note(number, awaitable):
+        await awaitable
+        woken.append(number)
+
+    async with Supervisor("shop") as sup:
+        child = await sup.start(asyncio.sleep, 3)
+        async with asyncio.TaskGroup() as group:
+            for number in range(20):
+                group.create_task(note(number, child.wait()))
+            for number in range(20, 40):
+                group.create_task(note(number, sup.wait()))
+    assert woken == list(range(40))

@@ -110,7 +110,8 @@ class Child:
         self._outcome: Literal[ChildState.DONE, ChildState.FAILED] | None = None
         # Why its first attempt could not even be started.
         self._refusal: BaseException | None = None
-        self._waiters: set[asyncio.Future[None]] = set()
+        # A dict for its order: they are woken as they came, the same in every run.
+        self._waiters: dict[asyncio.Future[None], None] = {}
 
     def __repr__(self) -> str:
         return f"<Child {self.name!r} {self.state}, restarts={self.restarts}>"

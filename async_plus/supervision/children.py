@@ -72,7 +72,7 @@ class Children(Owner[Child]):
         self._agenda: dict[Child | None, None] = {}
         self._is_busy = False
         self._timers: dict[Child | None, asyncio.TimerHandle] = {}
-        self._empty_waiters: set[asyncio.Future[None]] = set()
+        self._empty_waiters: dict[asyncio.Future[None], None] = {}
         # The error of the child that was given up, with its name.
         self.failure: tuple[str, BaseException] | None = None
         self.is_failure_raised = False
@@ -186,9 +186,9 @@ class Children(Owner[Child]):
         while self._children:
             await self._wait_on(self._empty_waiters)
 
-    async def _wait_on(self, waiters: set[asyncio.Future[None]]) -> None:
+    async def _wait_on(self, waiters: dict[asyncio.Future[None], None]) -> None:
         woken: asyncio.Future[None] = self._loop.create_future()
-        waiters.add(woken)
+        waiters[woken] = None
         try:
             await woken
         except GeneratorExit:
@@ -198,7 +198,7 @@ class Children(Owner[Child]):
                 self._loop.call_soon(setattr, self, "_unwinding", False)
             raise
         finally:
-            waiters.discard(woken)
+            del waiters[woken]
 
     async def drain(self) -> CancelledError | None:
         """Stop all and wait until they have ended, however often the host is cancelled.
@@ -525,7 +525,7 @@ class Children(Owner[Child]):
         return True
 
 
-def _wake_all(waiters: set[asyncio.Future[None]]) -> None:
+def _wake_all(waiters: dict[asyncio.Future[None], None]) -> None:
     for woken in waiters:
         if not woken.done():
             woken.set_result(None)
