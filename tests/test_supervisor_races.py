@@ -321,8 +321,8 @@ class TestGivingUp:
                 await sup.wait()
         ends = await asyncio.gather(*others, return_exceptions=True)
         assert [type(end) for end in ends] == [Boom] * 2
-        await turns()
-        await sup.wait()
+        with pytest.raises(Boom):
+            await sup.wait()
 
 
 async def fail_after(seconds):
