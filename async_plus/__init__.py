@@ -3,7 +3,8 @@
 How the house is built. Each floor imports from those below it, never from above or beside:
 
     testing                   the edge: a virtual clock and fixtures for users' own tests
-    decorators                @watched @supervised @impatient; the only user of wrapt
+    decorators                @watched @supervised @impatient @entry_point; the only user of wrapt
+    runner/                   run(): signals, exit codes, what is left when main has ended
     supervision/              policy, vitals, history, restarts, supervisor
     engine/                   owned, gather, watch, scope, delayer, patience over long_waits; per_loop below them
     events                    what happened, who wants to know; the only one that logs
@@ -14,7 +15,7 @@ How the house is built. Each floor imports from those below it, never from above
 from __future__ import annotations
 
 from async_plus._version import __version__
-from async_plus.decorators import impatient, supervised, watched
+from async_plus.decorators import entry_point, impatient, supervised, watched
 from async_plus.engine.delayer import RetryDelayer
 from async_plus.engine.gather import try_gather
 from async_plus.engine.owned import UnexpectedCancellation, cancel_and_wait
@@ -31,6 +32,7 @@ from async_plus.events import (
     HandlerFailed,
     LateFailure,
     LongWait,
+    NotifyFailed,
     SiblingsRestarted,
     Stopped,
     StuckTask,
@@ -38,9 +40,12 @@ from async_plus.events import (
     SubscriberFailed,
     TaskCancelled,
     TaskFailed,
+    ThreadsLeft,
     WaitOver,
+    WouldNotStop,
     subscribe,
 )
+from async_plus.runner import run, stopping
 from async_plus.stacks import Parked, Place, register_waiter
 from async_plus.supervision.child import Child, ChildState
 from async_plus.supervision.supervisor import Supervisor
@@ -60,6 +65,7 @@ __all__ = [
     "Hung",
     "LateFailure",
     "LongWait",
+    "NotifyFailed",
     "Parked",
     "Place",
     "RetryDelayer",
@@ -71,16 +77,21 @@ __all__ = [
     "Supervisor",
     "TaskCancelled",
     "TaskFailed",
+    "ThreadsLeft",
     "UnexpectedCancellation",
     "WaitOver",
+    "WouldNotStop",
     "__version__",
     "cancel_and_wait",
+    "entry_point",
     "heartbeat",
     "ignore",
     "impatient",
     "launch_watched",
     "ready",
     "register_waiter",
+    "run",
+    "stopping",
     "subscribe",
     "supervised",
     "task_scope",

@@ -19,9 +19,11 @@ __all__ = [
     "Unstarted",
     "check_fresh",
     "close_unstarted",
+    "function_name",
     "is_coroutine_function",
     "mark_coroutine_function",
     "unmark_coroutine_function",
+    "what_else",
 ]
 
 _F = TypeVar("_F")
@@ -51,6 +53,31 @@ def unmark_coroutine_function(func: object) -> None:
     """Remove such marks from *func*, which may have been copied from the function that it wraps."""
     for mark in _MARKS:
         vars(func).pop(mark, None)
+
+
+def function_name(target: object) -> str:
+    """Name a function by its qualname, and an object that is called like one by its type."""
+    name = getattr(target, "__qualname__", None)
+    # An object has none, and a mock has another mock.
+    return name if isinstance(name, str) else type(target).__qualname__
+
+
+def what_else(target: Any, do: str = "decorate") -> str:
+    """Say what *target* is if it is no coroutine function, and what to *do* instead: "decorate", "pass"."""
+    name = function_name(target)
+    if inspect.isasyncgenfunction(target):
+        return f"{name} is an async generator function ({do} the coroutine function that iterates over it)"
+    if isinstance(target, type):
+        return f"{name} is a class ({do} its async methods)"
+    if isinstance(target, Coroutine):
+        return f"{name} is a coroutine object (pass the function itself, without calling it)"
+    if not callable(target):
+        if hasattr(target, "__get__"):
+            return f"got {type(target).__qualname__} ({do} the function inside it)"
+        return f"got {kind(target)} (options are given by name)"
+    if inspect.isroutine(target):
+        return f'{name} is a plain function (is "async" missing before "def"?)'
+    return f"got {kind(target)}, whose __call__ is not async"
 
 
 def check_fresh(name: str, value: object) -> None:

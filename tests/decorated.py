@@ -25,7 +25,12 @@ LAUNCHING = {
     "watched-over-impatient": lambda fn: async_plus.watched(async_plus.impatient(log_after=5)(fn)),
     "watched-over-all": lambda fn: async_plus.watched(KEEPING["supervised-over-impatient"](fn)),
 }
-ALL = KEEPING | LAUNCHING
+RUNNING = {
+    "entry_point": async_plus.entry_point,
+    "entry_point-options": async_plus.entry_point(grace=5),
+    "entry_point-over-supervised": lambda fn: async_plus.entry_point(async_plus.supervised(fn)),
+}
+ALL = KEEPING | LAUNCHING | RUNNING
 
 # Each alone and in a stack. The other forms differ in nothing that calls, classes or frameworks could see.
 FEW = {
@@ -38,6 +43,7 @@ FEW_LAUNCHING = {form: decorate for form, decorate in FEW.items() if form in LAU
 any_decorator = pytest.mark.parametrize("decorate", ALL.values(), ids=ALL)
 keeping_decorator = pytest.mark.parametrize("decorate", KEEPING.values(), ids=KEEPING)
 launching_decorator = pytest.mark.parametrize("decorate", LAUNCHING.values(), ids=LAUNCHING)
+plain_decorator = pytest.mark.parametrize("decorate", (LAUNCHING | RUNNING).values(), ids=LAUNCHING | RUNNING)
 few_decorators = pytest.mark.parametrize("decorate", FEW.values(), ids=FEW)
 few_keeping_decorators = pytest.mark.parametrize("decorate", FEW_KEEPING.values(), ids=FEW_KEEPING)
 few_launching_decorators = pytest.mark.parametrize("decorate", FEW_LAUNCHING.values(), ids=FEW_LAUNCHING)
@@ -86,6 +92,11 @@ async def watched_function(url):
     return ("watched", url)
 
 
+@async_plus.entry_point
+async def entry_point_function(url):
+    return ("entry_point", url)
+
+
 class Service:
     @async_plus.supervised
     async def supervised_method(self, url):
@@ -111,6 +122,7 @@ PICKLABLE = [
     supervised_function,
     impatient_function,
     watched_function,
+    entry_point_function,
     Service.supervised_method,
     Service.watched_method,
     Service.static_method,

@@ -223,7 +223,8 @@ class TestFace:
 
         assert repr(face) == str(face) == f"{face}"
         found = repr(face).removesuffix(f" fetch at {id(face):#x}>")
-        assert found.removeprefix("<@") in ({outermost} if outermost else {"watched", "supervised", "impatient"})
+        names = {outermost} if outermost else {"watched", "supervised", "impatient", "entry_point"}
+        assert found.removeprefix("<@") in names
 
     def test_the_text_of_each_decorator(self):
         """It tells which one is outermost."""
@@ -231,6 +232,7 @@ class TestFace:
             (async_plus.watched, "watched"),
             (async_plus.supervised, "supervised"),
             (async_plus.impatient(log_after=5), "impatient"),
+            (async_plus.entry_point, "entry_point"),
         ]:
             face = decorate(Poller())
             assert repr(face) == f"<@{name} Poller at {id(face):#x}>"

@@ -19,7 +19,7 @@ import starlette.exceptions
 import starlette.responses
 import starlette.routing
 from aiohttp import web
-from decorated import PICKLABLE, PREDICATES, Service, few_keeping_decorators, run
+from decorated import PICKLABLE, PREDICATES, Service, entry_point_function, few_keeping_decorators, run
 from pydantic import BaseModel
 
 import async_plus
@@ -397,9 +397,11 @@ class TestProcesses:
         """It goes there by its name, and is decorated there as it is here."""
         is_method = fn in (Service.supervised_method, Service.watched_method)
 
-        kind, url = pool.submit(run, fn, *[Service()] * is_method, "a").result(timeout=60)
+        call = [fn] if fn is entry_point_function else [run, fn]
 
-        assert (kind, url) == ("method" if is_method else fn.__name__.partition("_")[0], "a")
+        kind, url = pool.submit(*call, *[Service()] * is_method, "a").result(timeout=60)
+
+        assert (kind, url) == ("method" if is_method else fn.__name__.rpartition("_")[0], "a")
 
     def test_bound_methods_run_in_another_process(self, pool):
         """With their object or class."""

@@ -22,6 +22,7 @@ from decorated import (
     is_coroutine_function,
     keeping_decorator,
     launching_decorator,
+    plain_decorator,
 )
 
 import async_plus
@@ -49,14 +50,14 @@ class TestCoroutineFunctions:
 
         assert all(predicate(face) for predicate in knowing)
 
-    @launching_decorator
+    @plain_decorator
     @pytest.mark.parametrize(
         "fn",
         [fetch, functools.partial(fetch), Poller(), functools.partial(Poller()), async_plus.try_gather, AsyncMock()],
         ids=["function", "partial", "object", "partial-object", "marked", "mock"],
     )
-    def test_what_is_watched_is_none(self, decorate, fn):
-        """It returns a task, not a coroutine, and every predicate says so, of a partial of it as well."""
+    def test_what_is_watched_or_an_entry_point_is_none(self, decorate, fn):
+        """It returns a task or a result, not a coroutine, and every predicate says so, of a partial of it as well."""
         face = decorate(fn)
 
         assert not is_coroutine_function(face)

@@ -1,4 +1,4 @@
-"""What @watched, @supervised and @impatient do not take: each is told what was given and what to do instead."""
+"""What the decorators do not take: each is told what was given and what to do instead."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ DECORATORS = {
     "supervised": [async_plus.supervised, async_plus.supervised(delays=[0])],
     "impatient": [async_plus.impatient(log_after=5), async_plus.impatient(log_completion="always", name="block")],
     "watched": [async_plus.watched, async_plus.watched(name="job")],
+    "entry_point": [async_plus.entry_point, async_plus.entry_point(grace=5)],
 }
 FORMS = [(name, decorate) for name, forms in DECORATORS.items() for decorate in forms]
 every_form = pytest.mark.parametrize(
     ("name", "decorate"),
     FORMS,
-    ids=["supervised", "supervised()", "impatient()", "impatient(name)", "watched", "watched()"],
+    ids=[
+        "supervised",
+        "supervised()",
+        "impatient()",
+        "impatient(name)",
+        "watched",
+        "watched()",
+        "entry_point",
+        "entry_point()",
+    ],
 )
 
 
@@ -212,8 +222,29 @@ def test_nothing_goes_over_watched(name, decorate, fn, what):
     with pytest.raises(TypeError) as caught:
         decorate(fn)
 
-    fix = "one is enough" if name == "watched" else "make @watched the outermost decorator"
+    fixes = {"watched": "one is enough", "entry_point": "use one of the two"}
+    fix = fixes.get(name, "make @watched the outermost decorator")
     assert str(caught.value) == f"@{name} cannot be put over @watched: calls of {what} return a task ({fix})"
+
+
+ENTRY_POINTS = {
+    "function": (async_plus.entry_point(give), "give"),
+    "bound method": (type("App", (), {"main": async_plus.entry_point(give)})().main, "give"),
+    "partial of it": (functools.partial(async_plus.entry_point(give), "secret"), "give"),
+}
+
+
+@every_form
+@pytest.mark.parametrize(("fn", "what"), ENTRY_POINTS.values(), ids=ENTRY_POINTS)
+def test_nothing_goes_over_an_entry_point(name, decorate, fn, what):
+    """A call of it runs a loop, and could not be awaited."""
+    with pytest.raises(TypeError) as caught:
+        decorate(fn)
+
+    fixes = {"entry_point": "one is enough", "watched": "use one of the two"}
+    fix = fixes.get(name, "make @entry_point the outermost decorator")
+    does = f"calls of {what} run an event loop of their own"
+    assert str(caught.value) == f"@{name} cannot be put over @entry_point: {does} ({fix})"
 
 
 @pytest.mark.parametrize("name", ["supervised", "impatient"])

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from async_plus.decorators.wrapper import DISPATCH, AsyncFunction, Decorator, TaskFunction
+from async_plus.decorators.wrapper import DISPATCH, AsyncFunction, Decorator, PlainFunction
 from async_plus.engine.watch import ExceptionHandler, check_handler, launch_from
 
 __all__ = ["watched"]
@@ -68,5 +68,5 @@ def watched(fn: Any = None, /, *, name: str | None = None, on_exception: Excepti
 
         return call
 
-    decorate = Decorator("watched", make, TaskFunction)
+    decorate = Decorator("watched", make, PlainFunction)
     return decorate if fn is None else decorate(fn)

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import wrapt
 
-from async_plus import _checks
 from async_plus._coroutines import (
     close_unstarted,
+    function_name,
     is_coroutine_function,
     mark_coroutine_function,
     unmark_coroutine_function,
+    what_else,
 )
 
-__all__ = ["DISPATCH", "AsyncFunction", "CoroutineFunction", "Decorator", "Keeps", "Kept", "TaskFunction"]
+__all__ = ["DISPATCH", "AsyncFunction", "CoroutineFunction", "Decorator", "Keeps", "Kept", "PlainFunction"]
 
 _Coroutine: TypeAlias = Coroutine[Any, Any, Any]
 AsyncFunction: TypeAlias = Callable[..., _Coroutine]
@@ -156,8 +157,8 @@ mark_coroutine_function(CoroutineFunction)
 DISPATCH = CoroutineFunction.__call__.__code__
 
 
-class TaskFunction(CoroutineFunction):
-    """The face of a plain function: what it wraps is a coroutine function, but calling it starts a task."""
+class PlainFunction(CoroutineFunction):
+    """The face of a plain function: what it wraps is a coroutine function, but calling it returns no coroutine."""
 
     __annotations__ = _Annotations()
     __dict__ = _attributes
@@ -182,8 +183,8 @@ class TaskFunction(CoroutineFunction):
         partial: Any = self.__wrapped__
         return self._face_of(partial.func) if isinstance(partial, functools.partial) else partial.func
 
-    def _face_of(self, inner: Any) -> TaskFunction:
-        face = TaskFunction(inner, self._self_wrapper)
+    def _face_of(self, inner: Any) -> PlainFunction:
+        face = PlainFunction(inner, self._self_wrapper)
         face._self_decorator = self._self_decorator
         return face
 
@@ -206,7 +207,7 @@ class Decorator:
     def __call__(self, fn: Any) -> Any:
         if issubclass(type(fn), (classmethod, staticmethod)):
             return type(fn)(self(fn.__func__))
-        name = _name_of(_check_coroutine_function(fn, self.name))
+        name = function_name(_check_coroutine_function(fn, self.name))
         call = self._make(fn, name)
         plain = type(fn) is FunctionType or (issubclass(type(fn), CoroutineFunction) and fn._self_method is not None)
         if plain:
@@ -214,8 +215,8 @@ class Decorator:
             unmark_coroutine_function(call)
         else:
             call.__name__, call.__qualname__ = name.rpartition(".")[2], name
-        if self._face is TaskFunction:
-            _launching.add(call)
+        if self._face is PlainFunction:
+            _plain[call] = self.name
         face = self._face(fn, call)
         face._self_decorator = self
         if plain:
@@ -245,47 +246,31 @@ def _check_coroutine_function(fn: Any, decorator: str) -> Any:
     """Return the function or object that *fn* comes down to.
 
     Raises:
-        TypeError: It is no coroutine function, or starts a task, so that *decorator* cannot wrap it.
+        TypeError: It is no coroutine function, or none any more, so that *decorator* cannot wrap it.
     """
     *_, target = layers = list(_layers(fn))
     is_object = callable(target) and not isinstance(target, type)
     if is_object:
         layers.extend(_layers(type(target).__call__))
-    if any(map(_starts_task, layers)):
-        fix = "one is enough" if decorator == "watched" else "make @watched the outermost decorator"
-        raise TypeError(f"@{decorator} cannot be put over @watched: calls of {_name_of(target)} return a task ({fix})")
+    for below in filter(None, map(_plain_decorator, layers)):
+        fix = f"make @{below} the outermost decorator"
+        if decorator in _RETURNS:
+            fix = "one is enough" if decorator == below else "use one of the two"
+        calls = f"calls of {function_name(target)} {_RETURNS[below]}"
+        raise TypeError(f"@{decorator} cannot be put over @{below}: {calls} ({fix})")
     if is_object and any(map(is_coroutine_function, (target, layers[-1]))):
         return target
     close_unstarted(fn)
-    raise TypeError(f"@{decorator} needs a coroutine function, but {_what_else(target)}")
+    raise TypeError(f"@{decorator} needs a coroutine function, but {what_else(target)}")
 
 
-def _name_of(target: object) -> str:
-    name = getattr(target, "__qualname__", None)
-    # An object has none, and a mock has another mock.
-    return name if isinstance(name, str) else type(target).__qualname__
+# The closures of decorators that leave no coroutine function, and their names: bound methods show nothing else.
+_plain: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
+_RETURNS = {"watched": "return a task", "entry_point": "run an event loop of their own"}
 
 
-# The closures of @watched: its bound methods show nothing else.
-_launching: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
-
-
-def _starts_task(layer: object) -> bool:
-    return issubclass(type(layer), TaskFunction) or (type(layer) is FunctionType and layer in _launching)
-
-
-def _what_else(target: Any) -> str:
-    name = _name_of(target)
-    if inspect.isasyncgenfunction(target):
-        return f"{name} is an async generator function (decorate the coroutine function that iterates over it)"
-    if isinstance(target, type):
-        return f"{name} is a class (decorate its async methods)"
-    if isinstance(target, Coroutine):
-        return f"{name} is a coroutine object (pass the function itself, without calling it)"
-    if not callable(target):
-        if hasattr(target, "__get__"):
-            return f"got {type(target).__qualname__} (decorate the function inside it)"
-        return f"got {_checks.kind(target)} (options are given by name)"
-    if inspect.isroutine(target):
-        return f'{name} is a plain function (is "async" missing before "def"?)'
-    return f"got {_checks.kind(target)}, whose __call__ is not async"
+def _plain_decorator(layer: Any) -> str | None:
+    """Name the decorator that made a plain function of *layer*, if one did."""
+    if issubclass(type(layer), PlainFunction):
+        return layer._self_decorator.name  # type: ignore[no-any-return]  # a Decorator's
+    return _plain.get(layer) if type(layer) is FunctionType else None

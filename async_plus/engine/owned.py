@@ -13,11 +13,13 @@ from async_plus._coroutines import close_unstarted
 __all__ = [
     "WARN_AFTER",
     "Owner",
+    "Stopping",
     "UnexpectedCancellation",
     "cancel_and_wait",
     "check_foreign",
     "is_exit",
     "is_reported",
+    "owners_of",
     "star_hint",
     "task_name",
 ]
@@ -238,14 +240,17 @@ def is_reported(task: asyncio.Future[Any]) -> bool:
     if task.done():
         # Its callbacks are gone. The flag is what asyncio has for "never retrieved".
         return not getattr(task, "_log_traceback", True)
-    for callback, _ in getattr(task, "_callbacks", None) or ():
-        owner = getattr(callback, "__self__", None)
-        if isinstance(owner, Owner) and owner._reports(task):
-            return True
-    return False
+    return any(owner._reports(task) for owner in owners_of(task))
 
 
-class _Stopping(Owner[bool]):
+def owners_of(task: asyncio.Future[Any]) -> list[Owner[Any]]:
+    """Find who owns *task*, which is live."""
+    callbacks = getattr(task, "_callbacks", None) or ()
+    found = (getattr(callback, "__self__", None) for callback, _ in callbacks)
+    return [owner for owner in found if isinstance(owner, Owner)]
+
+
+class Stopping(Owner[bool]):
     """The tasks of one `cancel_and_wait`; *about* tells whether another owner reports their failure."""
 
     __slots__ = ()
@@ -284,7 +289,7 @@ async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
     .. versionadded:: 1.0
     """
     try:
-        stopping = _Stopping(asyncio.get_running_loop(), "cancel_and_wait")
+        stopping = Stopping(asyncio.get_running_loop(), "cancel_and_wait")
         for number, task in enumerate(tasks, 1):
             what = f"argument {number} of cancel_and_wait()"
             if not asyncio.isfuture(task):

@@ -11,6 +11,7 @@ The modules:
     event.py            what all events have in common
     engine.py           those of tasks, scopes and waits
     supervision.py      those of services
+    process.py          those of the process that runs them
     subscribers.py      who gets them
 """
 
@@ -27,6 +28,7 @@ from async_plus.events.engine import (
     WaitOver,
 )
 from async_plus.events.event import Event
+from async_plus.events.process import NotifyFailed, ThreadsLeft, WouldNotStop
 from async_plus.events.subscribers import SubscriberFailed, emit, subscribe, wanted
 from async_plus.events.supervision import (
     AttemptFailed,
@@ -50,6 +52,7 @@ __all__ = [
     "HandlerFailed",
     "LateFailure",
     "LongWait",
+    "NotifyFailed",
     "SiblingsRestarted",
     "Stopped",
     "StuckTask",
@@ -57,7 +60,9 @@ __all__ = [
     "SubscriberFailed",
     "TaskCancelled",
     "TaskFailed",
+    "ThreadsLeft",
     "WaitOver",
+    "WouldNotStop",
     "emit",
     "subscribe",
     "wanted",

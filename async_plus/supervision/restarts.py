@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from async_plus import stacks
 from async_plus._coroutines import close_unstarted
 from async_plus.engine.owned import is_exit
 from async_plus.engine.per_loop import per_loop
@@ -198,3 +199,7 @@ def _trim(error: BaseException) -> None:
         if tb.tb_next is not None and tb.tb_next.tb_frame is frame:
             tb.tb_next = None
         tb = tb.tb_next
+
+
+# Parked on a private future, which does not say whom it waits for.
+stacks.register_children(_outlast, lambda variables: [variables["task"]])

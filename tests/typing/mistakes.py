@@ -19,9 +19,12 @@ from async_plus import (
     RetryDelayer,
     Supervisor,
     cancel_and_wait,
+    entry_point,
     ignore,
     impatient,
     launch_watched,
+    run,
+    stopping,
     subscribe,
     supervised,
     task_scope,
@@ -252,3 +255,31 @@ async def trees(sup: Supervisor, child: Child) -> None:
     supervised(heartbeat="5")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     supervised(ready=None)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     child.state = ChildState.DONE  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# The program.
+
+
+@entry_point
+async def main(url: str) -> int:
+    return 1
+
+
+async def wrong_programs() -> None:
+    run(fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    run(fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    run(fetch("a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    run(plain, "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    run(fetch, "a", grase=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    run(fetch, "a", grace="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    run(main, "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    text: str = run(fetch, "a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    main(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await main("a")  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    entry_point(plain)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    entry_point(stream)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    entry_point(main)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    entry_point(grase=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    supervised(main)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    await stopping()  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    print(text)

@@ -15,6 +15,7 @@ from async_plus import (
     HandlerFailed,
     LateFailure,
     LongWait,
+    NotifyFailed,
     Parked,
     Place,
     Stopped,
@@ -23,7 +24,9 @@ from async_plus import (
     SubscriberFailed,
     TaskCancelled,
     TaskFailed,
+    ThreadsLeft,
     WaitOver,
+    WouldNotStop,
     register_waiter,
     subscribe,
 )
@@ -77,6 +80,15 @@ def subscriber(event: Event) -> None:
             assert_type(event.exception, BaseException | None)
         case Stopped():
             assert_type(event.attempt, int)
+        case WouldNotStop():
+            assert_type(event.exit_code, int)
+            assert_type(event.blocked_at, Place | None)
+            assert_type(event.tasks, tuple[StuckTask, ...])
+        case ThreadsLeft():
+            assert_type(event.functions, tuple[str, ...])
+        case NotifyFailed():
+            assert_type(event.message, str)
+            assert_type(event.exception, OSError)
         case SubscriberFailed():
             assert_type(event.subscriber, str)
             assert_type(event.event, str)
