@@ -42,14 +42,14 @@ from async_plus import *
 
 logging.basicConfig(format="%(levelname)s %(message)s")
 
-def ready():
-    os.write(1, b"ready\\n")     # past what is printed, and not written yet
+def report():
+    os.write(1, b"here\\n")     # past what is printed, and not written yet
 
 """
 
 
 class Program:
-    """A program in a process of its own, which prints "ready" when it wants to be signalled."""
+    """A program in a process of its own, which reports "here" when it wants to be signalled."""
 
     def __init__(self, source, **env):
         self.process = subprocess.Popen(
@@ -62,19 +62,19 @@ class Program:
             env={**os.environ, "PYTHONUNBUFFERED": "", **env},
         )
 
-    def wait_until_ready(self):
+    def wait_until_here(self):
         first = self.process.stdout.readline()
-        assert first == "ready\n", first + self.process.stderr.read()
+        assert first == "here\n", first + self.process.stderr.read()
 
     def end(self):
-        """Return the exit code and what it printed and logged, all that came after "ready"."""
+        """Return the exit code and what it printed and logged, all that came after "here"."""
         out, err = self.process.communicate(timeout=30)
         return self.process.returncode, out.splitlines(), err.splitlines()
 
     def signalled(self, *signums):
-        """Send the signals, one whenever it is ready, and return how it ended."""
+        """Send the signals, one whenever it has reported, and return how it ended."""
         for signum in signums:
-            self.wait_until_ready()
+            self.wait_until_here()
             self.process.send_signal(signum)
         return self.end()
 

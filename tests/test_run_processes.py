@@ -34,7 +34,7 @@ async def main():
     try:
         async with task_scope() as scope:
             scope.launch(child())
-            asyncio.get_running_loop().call_soon(ready)
+            asyncio.get_running_loop().call_soon(report)
             await scope.wait()
     finally:
         print("main cleaned up")
@@ -76,7 +76,7 @@ def test_what_swallows_its_cancellation_is_named_and_the_process_exits_with_70(s
         async def main():
             async with task_scope() as scope:
                 scope.launch(feed(), name="feed")
-                asyncio.get_running_loop().call_soon(ready)
+                asyncio.get_running_loop().call_soon(report)
                 await scope.wait()
 
         run(main, grace=0.2, {FACTORY[loop]})
@@ -96,7 +96,7 @@ def test_a_blocked_loop_is_named_and_the_process_exits_with_70(start, loop):
     """No loop handler and no timer could run any more."""
     program = start(f"""
         def parse():
-            ready()
+            report()
             while True:
                 time.sleep(3600)
 
@@ -121,12 +121,12 @@ def test_a_second_signal_ends_the_process_at_once(start, loop, second):
     """With the code that shells give for it, and with all that was printed."""
     program = start(f"""
         async def main():
-            asyncio.get_running_loop().call_soon(ready)
+            asyncio.get_running_loop().call_soon(report)
             try:
                 await asyncio.Event().wait()
             finally:
                 print("not waited for")
-                ready()
+                report()
                 await asyncio.Event().wait()
 
         run(main, {FACTORY[loop]})
@@ -140,15 +140,15 @@ def test_a_second_signal_ends_a_blocked_process_too(start):
     program = start("""
         async def main():
             handler = signal.getsignal(signal.SIGTERM)
-            signal.signal(signal.SIGTERM, lambda *args: (handler(*args), ready()))
-            ready()
+            signal.signal(signal.SIGTERM, lambda *args: (handler(*args), report()))
+            report()
             while True:
                 time.sleep(3600)
 
         run(main)
     """)
 
-    assert program.signalled(TERM, TERM) == (128 + TERM, ["ready"], [])
+    assert program.signalled(TERM, TERM) == (128 + TERM, ["here"], [])
 
 
 @each_loop
@@ -156,7 +156,7 @@ def test_a_call_in_a_thread_that_never_ends_does_not_hold_up_the_exit(start, loo
     """Its task is cancelled, its thread cannot be. It is named, without its arguments."""
     program = start(f"""
         def scan(secret):
-            ready()
+            report()
             time.sleep(3600)
 
         async def main():
@@ -188,7 +188,7 @@ def test_a_service_in_its_backoff_stops_at_once(start):
     program = start("""
         @supervised(delays=[3600])
         async def feed():
-            asyncio.get_running_loop().call_later(0.01, ready)
+            asyncio.get_running_loop().call_later(0.01, report)
             raise OSError("refused")
 
         run(feed)
@@ -212,7 +212,7 @@ def test_a_service_that_waits_for_a_lock_stops(start):
             lock = asyncio.Lock()
             holder = launch_watched(hold(lock))
             await asyncio.sleep(0)
-            asyncio.get_running_loop().call_soon(ready)
+            asyncio.get_running_loop().call_soon(report)
             try:
                 async with lock:
                     pass
@@ -229,7 +229,7 @@ def test_an_error_in_the_cleanup_is_shown_and_exits_with_1(start):
     """A stop does not hide it."""
     program = start("""
         async def main():
-            asyncio.get_running_loop().call_soon(ready)
+            asyncio.get_running_loop().call_soon(report)
             try:
                 await asyncio.sleep(3600)
             finally:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from asyncio import CancelledError, Task
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +18,7 @@ from async_plus import events, stacks
 from async_plus.engine.owned import is_exit, task_name
 from async_plus.runner.exits import WOULD_NOT_STOP, signalled
 from async_plus.runner.leftover import culprits, stop_leftover
+from async_plus.runner.notify import notifying
 from async_plus.runner.options import Options
 from async_plus.runner.signals import handling, may_handle, waking
 from async_plus.runner.stopping import stop_event
@@ -60,6 +61,7 @@ class Lifecycle(Generic[_T]):
             raise
         self._thread = threading.get_ident()
         self._watchdog: Watchdog | None = None
+        self._tell_stopping: Callable[[], None] = _tell_nobody
         self._phase: Task[Any] | None = None
         self._signum: int | None = None
         self._error: BaseException | None = None
@@ -92,15 +94,18 @@ class Lifecycle(Generic[_T]):
     def _run_process(self) -> None:
         watchdog = self._watchdog = Watchdog(WOULD_NOT_STOP, self._tell_where_it_is_blocked)
         try:
-            on_signal = functools.partial(self._on_signal, watchdog)
-            with handling(on_signal), contextlib.closing(self._runner), waking(self._loop):
-                self._run_to_the_end()
+            with notifying(self._loop) as notifier:
+                self._tell_stopping = notifier.stopping
+                on_signal = functools.partial(self._on_signal, watchdog)
+                with handling(on_signal), contextlib.closing(self._runner), waking(self._loop):
+                    self._run_to_the_end()
         finally:
             watchdog.end()
 
     def _run_to_the_end(self) -> None:
         self._drive(self._main)
         self._note_outcome()
+        self._tell_stopping()
         self._begin_grace()
         self._drive(self._start(stop_leftover()))
         # The cleanup of a generator may leave tasks, too.
@@ -160,6 +165,7 @@ class Lifecycle(Generic[_T]):
             watchdog.exit(signalled(signum))
             return
         self._signum = signum
+        self._tell_stopping()
         # The loop may be blocked, and not come to set a time itself.
         watchdog.within(self._drain + self._grace + _BLOCKED)
         # It may also be closed already.
@@ -171,6 +177,7 @@ class Lifecycle(Generic[_T]):
         if self._stopping:
             return
         self._stopping = True
+        self._tell_stopping()
         stop_event(self._loop).set()
         if self._drain and not self._breakdowns:
             self._loop.call_later(self._drain, self._cancel_main)
@@ -220,6 +227,10 @@ class Lifecycle(Generic[_T]):
             blocked_at=blocked_at,
             tasks=tuple(events.StuckTask(task_name(task), stacks.parked(task)) for task in tasks),
         )
+
+
+def _tell_nobody() -> None:
+    """Outside of the main thread no service manager is told anything."""
 
 
 def _is_outcome(exc: BaseException, task: Task[Any]) -> bool:
