@@ -2,7 +2,7 @@
 
 How the house is built. Each floor imports from those below it, never from above or beside:
 
-    testing                   the edge: a virtual clock and fixtures for users' own tests
+    cli, testing              the edges: the command async-plus; a virtual clock and fixtures for users' own tests
     decorators                @watched @supervised @impatient @entry_point; the only user of wrapt
     runner/                   run(): signals, exit codes, what is left when main has ended
     supervision/              policy, vitals, history, restarts, supervisor

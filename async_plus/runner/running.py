@@ -12,7 +12,7 @@ from async_plus import _checks
 from async_plus._coroutines import close_unstarted, function_name, is_coroutine_function, what_else
 from async_plus.runner.options import LoopFactory, Options
 
-__all__ = ["run", "run_coroutine"]
+__all__ = ["run", "run_coroutine", "why_not"]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -64,7 +64,9 @@ def run(
 
     .. versionadded:: 1.0
     """
-    _check_main(main)
+    reason = why_not(main)
+    if reason is not None:
+        raise TypeError(f"run() needs a coroutine function, but {reason}")
     options = Options(grace, drain, loop_factory, debug)
     return run_coroutine("run()", main, args, {}, options)
 
@@ -99,16 +101,16 @@ def run_coroutine(
         del lifecycle, coro
 
 
-def _check_main(main: Any) -> None:
+def why_not(main: Any) -> str | None:
+    """Say why *main* cannot be run, None if it can. A coroutine is closed."""
     target = main
     while isinstance(target, (functools.partial, MethodType)):
         target = target.func if isinstance(target, functools.partial) else target.__func__
     if callable(target) and not isinstance(target, type):
         if is_coroutine_function(target) or is_coroutine_function(type(target).__call__):
-            return
+            return None
         if is_coroutine_function(getattr(target, "__wrapped__", None)):
-            name = function_name(target)
             fix = "is it under @watched or @entry_point? pass the function without it"
-            raise TypeError(f"run() needs a coroutine function, but calls of {name} return no coroutine ({fix})")
+            return f"calls of {function_name(target)} return no coroutine ({fix})"
     close_unstarted(target)
-    raise TypeError(f"run() needs a coroutine function, but {what_else(target, 'pass')}")
+    return what_else(target, "pass")

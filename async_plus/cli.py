@@ -1,0 +1,201 @@
+"""``python -m async_plus run pkg.module:function``: supervise and run code that knows nothing of async_plus."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import inspect
+import logging
+import os
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NoReturn, get_args
+
+from async_plus._version import __version__
+from async_plus.decorators import supervised
+from async_plus.runner import run
+from async_plus.runner.options import Options
+from async_plus.runner.running import why_not
+from async_plus.supervision.policy import Policy, RestartWhen, declared
+
+__all__ = ["POLICY_FLAGS", "main"]
+
+_Main = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class _UsageError(Exception):
+    """What the user typed is wrong. The text is the one line that says so."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, without the usage."""
+        raise _UsageError(message)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, got {text!r}") from None
+
+
+def _list_of_seconds(text: str) -> list[float]:
+    return [_seconds(part) for part in text.split(",")]
+
+
+def _count(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+
+
+def _exceptions(text: str) -> tuple[type[BaseException], ...]:
+    return tuple(map(_exception, text.split(",")))
+
+
+def _exception(name: str) -> type[BaseException]:
+    path = name.strip() if "." in name else f"builtins.{name.strip()}"
+    try:
+        found: object = pkgutil.resolve_name(path)
+    except (AttributeError, ValueError):
+        found = None
+    except ModuleNotFoundError as exc:
+        if exc.name != path.partition(".")[0]:
+            raise
+        found = None
+    if not (isinstance(found, type) and issubclass(found, BaseException)):
+        hint = "" if "." in name else " (one that is not built in needs its module, as in aiohttp.ClientError)"
+        raise argparse.ArgumentTypeError(f"must name exception types, got {name!r}{hint}")
+    return found
+
+
+# The options of a policy, by their names there, and how each is read.
+POLICY_FLAGS: dict[str, dict[str, Any]] = {
+    "delays": {"type": _list_of_seconds, "metavar": "SECONDS,...", "help": "before each restart in a row"},
+    "random_shift": {"type": _seconds, "metavar": "SECONDS", "help": "each delay grows by a random part of these"},
+    "reset_after": {"type": _seconds, "metavar": "SECONDS", "help": "a run of more than these was stable"},
+    "on": {"type": _exceptions, "metavar": "NAME,...", "help": "exceptions that call for a restart"},
+    "restart": {"choices": get_args(RestartWhen), "help": "when to restart (default: on_error)"},
+    "max_restarts": {"type": _count, "metavar": "N", "help": "give up after so many in a row"},
+    "heartbeat": {"type": _seconds, "metavar": "SECONDS", "help": "restart if heartbeat() is not called as often"},
+    "ready": {"action": "store_true", "help": "it counts as started when it calls ready()"},
+    "name": {"metavar": "NAME", "help": "its name in the log"},
+}
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="async-plus", description="Supervision for asyncio services.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"async_plus {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="run", parser_class=_Parser)
+    command = commands.add_parser(
+        "run",
+        help="run a coroutine function as a service",
+        description="Run a coroutine function as a service: restart it when it fails, stop it in order.",
+        allow_abbrev=False,
+    )
+    command.add_argument("target", metavar="pkg.module:function")
+    policy = command.add_argument_group("restarts", "as in @supervised; not for a function that is supervised already")
+    for option, settings in POLICY_FLAGS.items():
+        policy.add_argument(_flag(option), dest=option, default=argparse.SUPPRESS, **settings)
+    process = command.add_argument_group("process")
+    process.add_argument("--grace", type=_seconds, default=10, metavar="SECONDS", help="for a stop (default: 10)")
+    process.add_argument("--drain", type=_seconds, default=0, metavar="SECONDS", help="before it is cancelled")
+    process.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="(default: asyncio)")
+    process.add_argument("--debug", action="store_true", default=None, help="asyncio's debug mode")
+    return parser
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line *argv*, that of the process by default, and return the exit code.
+
+    What `run` raises, it raises: SystemExit and KeyboardInterrupt after a signal, and the error of the service.
+    """
+    if not {"", os.getcwd()} & set(sys.path):
+        # As for `python -m`, which the installed command is not.
+        sys.path.insert(0, os.getcwd())
+    try:
+        service, options = _read(sys.argv[1:] if argv is None else argv)
+    except _UsageError as exc:
+        print(f"async-plus: {exc}", file=sys.stderr)
+        return 2
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    run(
+        service,
+        grace=options.grace,
+        drain=options.drain,
+        loop_factory=options.loop_factory,
+        debug=options.debug,
+    )
+    return 0
+
+
+def _read(argv: Sequence[str]) -> tuple[_Main, Options]:
+    given = vars(_parser().parse_args(argv))
+    policy = {option: given[option] for option in POLICY_FLAGS if option in given}
+    try:
+        Policy(**policy)
+        options = Options(given["grace"], given["drain"], _loop_factory(given["loop"]), given["debug"])
+    except (TypeError, ValueError) as exc:
+        # They name the option as it is called in Python.
+        raise _UsageError(re.sub(r"^\w+", lambda name: _flag(name[0]), str(exc))) from None
+    target = given["target"]
+    service = _load(target)
+    if declared(service) is None:
+        return supervised(**policy)(service), options
+    if policy:
+        flags = ", ".join(map(_flag, policy))
+        raise _UsageError(f"{target} is supervised already, so {flags} must go into its @supervised(...)")
+    return service, options
+
+
+def _loop_factory(name: str) -> Any:
+    if name == "asyncio":
+        return None
+    try:
+        return importlib.import_module(name).new_event_loop
+    except ModuleNotFoundError:
+        raise _UsageError(f"--loop {name} needs the package {name} (pip install {name})") from None
+
+
+def _load(target: str) -> _Main:
+    """Import the function that *target* names. What the user's module raises meanwhile is let through."""
+    module, _, path = target.partition(":")
+    if module.endswith(".py"):
+        raise _UsageError(f"give the module, not its file: {module[:-3].replace(os.sep, '.')}:{path or 'main'}")
+    if not (_is_dotted_name(module) and _is_dotted_name(path)):
+        raise _UsageError(f"what to run is given as pkg.module:function, got {target!r}")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not f"{module}.".startswith(f"{exc.name}."):
+            raise
+        raise _UsageError(f"there is no module {exc.name!r} here or on sys.path") from None
+    at = f"module {module!r}"
+    for name in path.split("."):
+        if not hasattr(found, name):
+            close = difflib.get_close_matches(name, dir(found), 1)
+            raise _UsageError(f"{at} has no {name!r}" + "".join(f" (did you mean {match!r}?)" for match in close))
+        found, at = getattr(found, name), repr(name)
+    reason = why_not(found)
+    if reason is not None:
+        raise _UsageError(f"{target} must be a coroutine function, but {reason}")
+    try:
+        inspect.signature(found).bind()
+    except TypeError as exc:
+        raise _UsageError(f"{target} must be callable without arguments, but: {exc}") from None
+    service: _Main = found
+    return service
+
+
+def _is_dotted_name(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
