@@ -101,6 +101,19 @@ class TestStuck:
         [task] = events[0].tasks
         assert task.parked.place.function == "stubborn"
 
+    @each_loop
+    def test_what_stops_at_once_needs_no_time_at_all(self, loop_factory, exits):
+        """No grace at all is enough for a main that is cancelled at its await, and for one that returns."""
+
+        async def main():
+            tell_to_stop()
+            await forever()
+
+        with pytest.raises(SystemExit):
+            run(main, grace=0, loop_factory=loop_factory)
+        assert run(asyncio.sleep, 0, 1, grace=0, loop_factory=loop_factory) == 1
+        assert exits == []
+
     def test_the_grace_goes_by_the_clock_of_the_loop(self, exits):
         """A virtual one jumps to its end."""
 

@@ -12,7 +12,7 @@ from services import in_cleanup
 from tools import Boom, fail_when_cancelled, forever, messages, turns
 
 import async_plus
-from async_plus import launch_watched, run, supervised, task_scope, try_gather
+from async_plus import Supervisor, launch_watched, run, supervised, task_scope, try_gather
 
 KEPT = []
 
@@ -119,6 +119,26 @@ async def supervised_service(child):
 @holder
 async def supervised_in_a_cleanup(child):
     await in_cleanup(supervised(service_of(child)))
+
+
+@holder
+async def supervisor_in_its_wait(child):
+    async with Supervisor("tree") as sup:
+        await sup.start(service_of(child))
+        await sup.wait()
+
+
+@holder
+async def supervisor_in_its_block(child):
+    async with Supervisor("tree") as sup:
+        await sup.start(supervised(service_of(child)))
+        await forever()
+
+
+@holder
+async def supervisor_in_a_start(child):
+    async with Supervisor("tree") as sup:
+        await sup.start(supervised(ready=True)(service_of(child)))
 
 
 @holder

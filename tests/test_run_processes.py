@@ -52,6 +52,25 @@ def test_sigterm_lets_a_service_clean_up_and_exits_with_0(start, loop):
 
 
 @each_loop
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no signal masks on Windows")
+def test_a_signal_that_another_thread_receives_wakes_the_loop(start, loop):
+    """The system's sleep of the main thread is not interrupted by it, and nothing else would ever come."""
+    program = start(f"""
+        async def main():
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            asyncio.get_running_loop().call_soon(report)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                print("cleaned up")
+
+        run(main, {FACTORY[loop]})
+    """)
+
+    assert program.signalled(TERM) == (0, ["cleaned up"], [])
+
+
+@each_loop
 def test_sigint_does_the_same_and_ends_in_a_keyboard_interrupt(start, loop):
     """The process then dies of the signal, as Python does, so that a shell knows."""
     program = start(SERVICE.format(factory=FACTORY[loop]))

@@ -69,6 +69,7 @@ class Lifecycle(Generic[_T]):
         self._stopping = False
         # By the loop's clock, from the moment that main has been cancelled or has ended.
         self._deadline = math.inf
+        self._is_overtime = False
         self._late: asyncio.TimerHandle | None = None
 
     def run(self) -> _T:
@@ -213,7 +214,13 @@ class Lifecycle(Generic[_T]):
 
     def _give_up(self, watchdog: Watchdog) -> None:
         """End the process. The loop calls this, so it still runs: the tasks are to blame."""
-        watchdog.exit(WOULD_NOT_STOP, functools.partial(events.emit, self._what_would_not_stop(None)))
+        event = self._what_would_not_stop(None)
+        if not event.tasks and not self._is_overtime:
+            # All have stopped in this very moment. What follows takes none of their time.
+            self._is_overtime = True
+            self._end_within(_LAST_STEPS)
+        else:
+            watchdog.exit(WOULD_NOT_STOP, functools.partial(events.emit, event))
 
     def _tell_where_it_is_blocked(self) -> None:
         """Say the last words, in another thread, since the loop itself did not."""
