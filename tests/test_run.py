@@ -394,7 +394,7 @@ class TestBreakdown:
                 log.append("cleaned up")
 
         with refused(RuntimeError, "Event loop stopped before Future completed."):
-            run(main, loop_factory=loop_factory, drain=10)
+            run(main, loop_factory=loop_factory, drain=3600)
         assert log == ["cleaned up"]
 
     def test_a_loop_that_breaks_down_again_is_given_up(self, no_leaks):

@@ -205,6 +205,27 @@ class TestBlocked:
         assert events[0].blocked_at.function == "block"
 
     @each_loop
+    def test_a_task_that_blocks_it_when_main_has_returned_is_named(self, loop_factory, exits):
+        """No signal was needed, and none had set a time."""
+
+        async def left():
+            try:
+                await forever()
+            finally:
+                block(exits)
+
+        async def main():
+            tasks.append(asyncio.create_task(left()))
+            await turns()
+            return 1
+
+        tasks = []
+        with record_events() as events:
+            assert run(main, grace=GRACE, loop_factory=loop_factory) == 1
+        assert exits == ["flushed", 70]
+        assert events[0].blocked_at.function == "block"
+
+    @each_loop
     def test_an_executor_of_ones_own_that_does_not_close_ends_in_70_as_well(self, loop_factory, exits):
         """Nobody's code is to blame that we could name."""
 

@@ -257,6 +257,25 @@ def test_an_error_in_a_cleanup_is_logged_once(loop_factory, caplog):
 
 
 @each_loop
+def test_an_error_of_what_a_generator_has_started_is_logged_once_too(loop_factory, caplog):
+    """Although it starts when everything else has stopped."""
+
+    async def generate():
+        try:
+            yield 1
+        finally:
+            start(fail_when_cancelled(Boom(), "late"))
+            await turns()
+
+    async def main():
+        KEPT.append(generate())
+        await anext(KEPT[-1])
+
+    run(main, loop_factory=loop_factory)
+    assert messages(caplog) == [("ERROR", "task 'late' failed with Boom while run was already ending")]
+
+
+@each_loop
 def test_a_cleanup_that_cancels_all_tasks_breaks_nothing(loop_factory, log):
     """Ours are among them."""
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from runs import INT, TERM, each_loop, tell_to_stop
-from tools import Boom, fail_when_cancelled, forever
+from tools import Boom, fail_when_cancelled, forever, turns
 
 import async_plus
 from async_plus import run, stopping, supervised, task_scope, try_gather
@@ -272,6 +272,36 @@ class TestExit:
             async with task_scope() as scope:
                 scope.launch(child())
                 await stopped_by()
+
+        with pytest.raises(SystemExit) as caught:
+            run(main, loop_factory=loop_factory)
+        assert caught.value.code == 3
+
+    @each_loop
+    def test_an_exit_after_the_signal_does_not_cancel_main_again(self, loop_factory):
+        """Each kind of stop begins once."""
+        log = []
+
+        async def main():
+            try:
+                await stopped_by()
+            finally:
+                asyncio.get_running_loop().call_soon(sys.exit, 3)
+                await turns()
+                log.append(asyncio.current_task().cancelling())
+
+        with pytest.raises(SystemExit) as caught:
+            run(main, loop_factory=loop_factory)
+        assert caught.value.code == 3
+        assert log == [1]
+
+    @each_loop
+    def test_an_exit_in_the_moment_that_main_ends_is_not_lost(self, loop_factory):
+        """In one of its own callbacks, say."""
+
+        async def main():
+            asyncio.current_task().add_done_callback(lambda task: sys.exit(3))
+            await stopped_by()
 
         with pytest.raises(SystemExit) as caught:
             run(main, loop_factory=loop_factory)

@@ -18,7 +18,7 @@ from runs import each_loop
 from tools import Boom, messages, refused, turns
 
 from async_plus import run
-from async_plus.runner.threads import DaemonPool
+from async_plus.runner.threads import DaemonPool, _Job
 from async_plus.testing import VirtualClockLoop
 
 
@@ -154,7 +154,6 @@ class TestPool:
         dead = weakref.ref(thing)
         job = pool.submit(thing.fail)
         concurrent.futures.wait([job])
-        pool.submit(abs, -1).result()
         gc.disable()
         try:
             del thing, job
@@ -191,6 +190,20 @@ class TestFinish:
         threading.Timer(0.01, gate.opened.set).start()
 
         assert pool.finish(60) == ()
+
+
+    def test_what_has_just_ended_is_not_left(self, pool, gate, monkeypatch):
+        """Its thread may not have taken note of it yet, when whoever waits for it goes on."""
+
+        class SlowToNote(_Job):
+            def run(self):
+                super().run()
+                gate()
+
+        monkeypatch.setattr("async_plus.runner.threads._Job", SlowToNote)
+        assert pool.submit(abs, -1).result() == 1
+
+        assert pool.finish(0) == ()
 
 
 class TestRun:

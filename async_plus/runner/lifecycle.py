@@ -186,9 +186,8 @@ class Lifecycle(Generic[_T]):
             self._cancel_main()
 
     def _cancel_main(self) -> None:
-        if not self._main.done():
-            self._main.cancel()
-            self._begin_grace()
+        self._main.cancel()
+        self._begin_grace()
 
     def _begin_grace(self) -> None:
         if self._deadline == math.inf:
@@ -204,7 +203,6 @@ class Lifecycle(Generic[_T]):
 
     async def _finish_threads(self) -> None:
         left = max(0.0, self._deadline - self._loop.time())
-        self._end_within(left + _LAST_STEPS)
         # In a thread that is waited for as those in the pool are, which may need the loop until they are done.
         names = await self._loop.run_in_executor(DaemonPool(), self._pool.finish, left)
         if names:
@@ -216,7 +214,7 @@ class Lifecycle(Generic[_T]):
         """End the process. The loop calls this, so it still runs: the tasks are to blame."""
         event = self._what_would_not_stop(None)
         if not event.tasks and not self._is_overtime:
-            # All have stopped in this very moment. What follows takes none of their time.
+            # All tasks have stopped, and the rest is ours. Threads get no more time than they have had.
             self._is_overtime = True
             self._end_within(_LAST_STEPS)
         else:
