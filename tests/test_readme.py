@@ -93,8 +93,8 @@ class _WithoutTraceback(logging.Formatter):
 @contextlib.contextmanager
 def _logging_to(handler: logging.Handler):
     # A block that shows how to set up logging must not set up pytest's.
-    root = logging.getLogger()
-    before = root.level, root.handlers[:]
+    root, ours = logging.getLogger(), logging.getLogger("async_plus")
+    before = root.level, root.handlers[:], ours.level
     root.setLevel(logging.INFO)
     root.addHandler(handler)
     try:
@@ -102,6 +102,7 @@ def _logging_to(handler: logging.Handler):
     finally:
         root.setLevel(before[0])
         root.handlers[:] = before[1]
+        ours.setLevel(before[2])
 
 
 def _compare(wanted: str, got: str, where: str) -> None:
