@@ -266,6 +266,62 @@ SAMPLES = [
         None,
     ),
     (
+        events.AttemptReady(service="feed", attempt=3, after=1.26),
+        logging.INFO,
+        "feed is ready after 1.3 s, attempt 3",
+        {"service": "feed", "attempt": 3, "after": 1.26},
+        None,
+    ),
+    (
+        events.AttemptHung(service="feed", attempt=3, silent_for=30.04, parked=DEEP),
+        logging.WARNING,
+        "feed hangs: no heartbeat for 30.0 s, attempt 3 is parked at /app/pool.py:88 in acquire on Queue.get "
+        "and is cancelled",
+        {
+            "service": "feed",
+            "attempt": 3,
+            "silent_for": 30.04,
+            "parked": "at /app/pool.py:88 in acquire on Queue.get",
+        },
+        DEEP.place,
+    ),
+    (
+        events.SiblingsRestarted(supervisor="shop", strategy="one_for_all", child="db", siblings=("feed", "web")),
+        logging.INFO,
+        "supervisor 'shop' restarts feed, web with db (one_for_all)",
+        {"supervisor": "shop", "strategy": "one_for_all", "child": "db", "siblings": "feed; web"},
+        None,
+    ),
+    (
+        events.WouldNotStop(
+            after=10.0, exit_code=70, blocked_at=HERE, tasks=(events.StuckTask("feed", Parked(None, "sleep")),)
+        ),
+        logging.CRITICAL,
+        "not stopped after 10.0 s, so the process ends with code 70: "
+        "the event loop is blocked at /app/crawl.py:41 in crawl; 'feed' parked on sleep",
+        {
+            "after": 10.0,
+            "exit_code": 70,
+            "blocked_at": "/app/crawl.py:41 in crawl",
+            "tasks": "'feed' parked on sleep",
+        },
+        HERE,
+    ),
+    (
+        events.ThreadsLeft(after=10.0, functions=("fetch", "Pool.work")),
+        logging.WARNING,
+        "2 call(s) in threads did not end within 10.0 s and are left behind: fetch, Pool.work",
+        {"after": 10.0, "functions": "fetch; Pool.work"},
+        None,
+    ),
+    (
+        events.NotifyFailed(message="READY=1", exception=ConnectionRefusedError(111, "Connection refused")),
+        logging.WARNING,
+        "cannot tell the service manager READY=1: Connection refused",
+        {"message": "READY=1", "exception": "ConnectionRefusedError"},
+        None,
+    ),
+    (
         events.SubscriberFailed(subscriber="Alerts.send", event="TaskFailed", exception=ERROR),
         logging.ERROR,
         "subscriber Alerts.send failed with SecretError on TaskFailed; its further failures are not reported",
@@ -443,8 +499,8 @@ class TestLogging:
         package = Path(async_plus.__file__).parent
         loggers = {file.name for file in package.rglob("*.py") if "getLogger(" in file.read_text()}
 
-        # async_plus.testing looks at asyncio's logger.
-        assert loggers == {"subscribers.py", "testing.py"}
+        # async_plus.testing looks at asyncio's logger, and the command line at the root's handlers.
+        assert loggers == {"cli.py", "subscribers.py", "testing.py"}
 
     def test_the_logger_has_no_handler(self, logger):
         """A NullHandler would switch off Python's last resort: an unconfigured program would not see its failures."""
