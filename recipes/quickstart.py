@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
-from async_plus import impatient, supervised, task_scope, watched
+from async_plus import impatient, run, supervised, task_scope, watched
 
 log = logging.getLogger("quickstart")
 
@@ -147,4 +147,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1, help="what goes wrong when (default: %(default)s)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
-    asyncio.run(main(arguments.seconds, arguments.seed))
+    # As asyncio.run, and Ctrl-C or SIGTERM stop it in the same order as the end of its time does.
+    run(main, arguments.seconds, arguments.seed)
