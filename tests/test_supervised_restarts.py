@@ -236,6 +236,22 @@ class TestRestart:
         assert caught.value.__context__ is failure
         assert messages(caplog) == []
 
+    async def test_an_error_of_the_predicate_propagates_though_it_is_frozen(self):
+        """A frozen dataclass refuses to have its context set, as it refuses every change."""
+        failure = Boom()
+
+        @dataclasses.dataclass(frozen=True)
+        class FrozenError(Exception):
+            code: int
+
+        def broken(exc):
+            raise FrozenError(5)
+
+        with pytest.raises(FrozenError) as caught:
+            await supervised(on=broken)(after)(asyncio.sleep(0), failure)
+
+        assert caught.value.__context__ is failure
+
     async def test_a_predicate_without_an_answer_is_told_so(self):
         """Again with the failure as the context."""
         failure = Boom()

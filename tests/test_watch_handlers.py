@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import gc
 import logging
@@ -204,6 +205,32 @@ class TestHandler:
         assert failure.exc_info[1] is handling.exc_info[1]
         assert [frame.name for frame in traceback.extract_tb(failure.exc_info[2])] == ["fail"]
         assert [frame.name for frame in traceback.extract_tb(handling.exc_info[2])] == ["handler", "fail"]
+
+    @pytest.mark.parametrize("given", [True, False], ids=["what it was given", "another error"])
+    async def test_one_that_raises_is_logged_though_the_errors_are_frozen(self, given, caplog, no_leaks):
+        """A frozen dataclass refuses to have its traceback set, as it refuses every change."""
+
+        @dataclasses.dataclass(frozen=True)
+        class FrozenError(Exception):
+            code: int
+
+        def handler(task, exc):
+            raise exc if given else FrozenError(2)
+
+        site = here(+1)
+        launch_watched(fail(FrozenError(1)), "saver", handler)
+        await turns()
+
+        name, kind, place = handler.__qualname__, FrozenError.__qualname__, "{}:{} in {}".format(*site)
+        assert messages(caplog) == [
+            ("ERROR", f"task 'saver' failed with {kind}, launched at {place}"),
+            ("ERROR", f"on_exception handler {name} of task 'saver' failed with {kind}"),
+        ]
+        assert [[frame.name for frame in traceback.extract_tb(record.exc_info[2])] for record in caplog.records] == [
+            ["fail"],
+            ["handler", "fail"] if given else ["handler"],
+        ]
+        assert no_leaks.errors == []
 
     @pytest.mark.parametrize("given", [True, False], ids=["what it was given", "another error"])
     async def test_one_that_raises_leaves_no_reference_cycle(self, given):

@@ -153,12 +153,13 @@ class Watcher(Owner[_Launch]):
         except BaseException as failure:
             # A handler may raise what it was given. Then the two have one traceback, which leads back to the task by
             # way of this frame: a cycle.
+            # (Not set by the attribute, which a frozen dataclass refuses.)
             handlers = failure.__traceback__
-            exc.__traceback__ = traceback
+            exc.with_traceback(traceback)
             self._tell(task, exc, about)
-            failure.__traceback__ = handlers
+            failure.with_traceback(handlers)
             events.emit(events.HandlerFailed(task=task_name(task), handler=callable_name(handler), exception=failure))
-            exc.__traceback__ = traceback
+            exc.with_traceback(traceback)
         finally:
             del exc, traceback, handlers
 

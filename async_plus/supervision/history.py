@@ -142,7 +142,8 @@ class History:
         except Exception as broken:
             # As if raised while handling the failure, which nobody else will tell of.
             if broken is not error and broken.__context__ is None:
-                broken.__context__ = error
+                # Not by the attribute, which a frozen dataclass refuses to set.
+                BaseException.__setattr__(broken, "__context__", error)
             raise
 
     def _may_restart(self, ran_for: float) -> bool:
