@@ -323,6 +323,14 @@ class TestInline:
         with refused(RuntimeError, "own"):
             await impatient(fail(RuntimeError("own")), log_after=5)
 
+    async def test_a_refusal_that_a_future_passes_on_is_its_own(self):
+        """The coroutine that was awaited twice is somewhere else, in a process of a pool, say."""
+        [reply] = futures(1)
+        reply.set_exception(RuntimeError("cannot reuse already awaited coroutine"))
+
+        with refused(RuntimeError, "cannot reuse already awaited coroutine"):
+            await impatient(reply, log_after=5)
+
     @pytest.mark.parametrize("error", [Boom, asyncio.CancelledError])
     async def test_an_exception_makes_no_reference_cycle(self, error):
         """Without a garbage collection it dies with its last reference, and the task with it (gh-124958)."""
@@ -333,6 +341,21 @@ class TestInline:
             del task
             await asyncio.sleep(0)
             assert dead() is None
+
+    @pytest.mark.asyncio(loop_factories=["default", "debug", "uvloop"])
+    async def test_an_exception_of_an_awaited_task_makes_no_reference_cycle(self):
+        """The traceback of the exception leads here, and must not lead on to the task that holds it (gh-124958).
+
+        Not with eager tasks, of which one that fails in its first step is in a cycle of asyncio's own (gh-128552).
+        """
+
+        async def work():
+            await impatient(asyncio.create_task(fail(Boom)), log_after=5)
+
+        with no_garbage():
+            with pytest.raises(Boom):
+                await work()
+            await turns()
 
     @pytest.mark.parametrize("error", [Boom, asyncio.CancelledError])
     @virtual

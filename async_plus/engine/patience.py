@@ -158,13 +158,15 @@ async def impatiently(
         result = await aw
     except BaseException as exc:
         long = register.waits.pop(key, None) is None
-        refused = type(exc) is RuntimeError and _is_refusal(exc)
-        if not refused and (long or patience.always):
-            register.ended(key, entry, exc, inspect.currentframe())
-        # The traceback leads here, and must not lead on to the task, which has the exception.
-        del task, entry, context, register
+        refused = type(exc) is RuntimeError and type(aw) is COROUTINE and _is_refusal(exc)
         if refused:
-            raise ValueError(f"aw was awaited or closed before: coroutine {stacks.name_of(aw)}") from None
+            name = stacks.name_of(aw)
+        elif long or patience.always:
+            register.ended(key, entry, exc, inspect.currentframe())
+        # The traceback leads here, and must not lead on to a task that has the exception: this one, or the awaited.
+        del aw, task, entry, context, register
+        if refused:
+            raise ValueError(f"aw was awaited or closed before: coroutine {name}") from None
         raise
     if register.waits.pop(key, None) is None or patience.always:
         register.ended(key, entry, None, inspect.currentframe())
