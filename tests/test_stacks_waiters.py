@@ -710,6 +710,22 @@ class TestRegisterWaiter:
         released.set()
         assert await task == "db"
 
+    async def test_a_describer_leaves_the_functions_own_locals_alone(self, start):
+        """Before 3.13 what ``locals()`` returned to the function is the very dict that a look from outside gets."""
+
+        async def handler(name):
+            given = locals()
+            await released.wait()
+            return given["name"]
+
+        released = asyncio.Event()
+        register_waiter(handler, lambda variables: variables["name"])
+        task = await start(handler("db"))
+
+        assert parked(task).on == "db"
+        released.set()
+        assert await task == "db"
+
     @pytest.mark.parametrize(
         ("func", "call"),
         [

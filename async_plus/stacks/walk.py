@@ -22,6 +22,9 @@ MAX_STEPS = 10_000
 
 _HERE = os.path.join(os.path.dirname(__file__), "")
 
+# References to a dict of local variables that its frame holds, a variable of ours, and the argument of getrefcount().
+_UNSHARED = 3
+
 
 class _Loop:
     """As much of an event loop as a future needs to be made: an import must not create a real one."""
@@ -98,11 +101,11 @@ class Link:
             return {}
         variables = frame.f_locals
         found = dict(variables)
-        if sys.version_info < (3, 13):  # pragma: <3.13 cover
-            # Here f_locals is a dict that the frame keeps, so that whatever was read once would live as long
-            # as the coroutine, even when the variable is long rebound. Emptied it holds nothing, and the next
-            # reader finds it filled anew. (It is the namespace itself in modules and class bodies only, and
-            # no known function is one of these.)
+        # Here f_locals is a dict that the frame keeps, so that whatever was read once would live as long as the
+        # coroutine, even when the variable is long rebound. Emptied it holds nothing, and the next reader finds it
+        # filled anew. (It is the namespace itself in modules and class bodies only, and no known function is one of
+        # these.) But if the function called locals(), it has got this very dict, and may go on to use it.
+        if sys.version_info < (3, 13) and sys.getrefcount(variables) == _UNSHARED:  # pragma: <3.13 cover
             variables.clear()
         return found
 
