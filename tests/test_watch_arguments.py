@@ -107,6 +107,16 @@ class TestRefusedCoroutine:
         coro = caller()
         assert await asyncio.create_task(coro) == "went on"
 
+    async def test_a_context_that_is_none_is_refused(self):
+        """asyncio takes it, and the task then neither runs nor ends."""
+        coro = forever()
+
+        with refused(TypeError, "context must be a contextvars.Context, got dict"):
+            launch_watched(coro, context={})
+
+        assert closed(coro)
+        assert watched() == 0
+
     async def test_the_coroutine_is_closed_if_the_task_factory_fails(self):
         """Its error comes out as it is."""
         error = Boom()

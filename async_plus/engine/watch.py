@@ -49,6 +49,12 @@ def check_handler(on_exception: object) -> None:
         _checks.callback("on_exception", on_exception, "taking a task and an exception")
 
 
+def _check_context(context: object) -> None:
+    # asyncio takes anything, and then neither runs nor ends the task.
+    if not isinstance(context, Context):
+        raise TypeError(f"context must be a contextvars.Context, got {_checks.kind(context)}")
+
+
 class Watcher(Owner[_Launch]):
     """An owner that reports the failure of each of its tasks, the moment it is raised."""
 
@@ -89,6 +95,7 @@ class Watcher(Owner[_Launch]):
             elif context is None:
                 task = self._loop.create_task(coro, name=name)
             else:
+                _check_context(context)
                 task = self._loop.create_task(coro, name=name, context=context)
         except BaseException:
             close_unstarted(coro)
@@ -218,7 +225,7 @@ def launch_watched(
         The task, a plain `asyncio.Task` around *coro* itself.
 
     Raises:
-        TypeError: *coro* is not a coroutine, or *on_exception* is async or cannot be called.
+        TypeError: *coro* is not a coroutine, *on_exception* is async or cannot be called, or *context* is none.
         ValueError: *coro* was awaited or closed before.
         RuntimeError: No event loop is running. As with the other errors, *coro* is closed.
 
