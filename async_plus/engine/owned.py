@@ -86,6 +86,7 @@ class Owner(Generic[_About]):
         "_live",
         "_loop",
         "_told",
+        "_waiter_closed",
         "_wakeup",
         "_warn_after",
         "_warn_timer",
@@ -99,6 +100,7 @@ class Owner(Generic[_About]):
         self._label = label
         self._live: dict[asyncio.Future[Any], _About] = {}
         self._wakeup: asyncio.Future[None] | None = None
+        self._waiter_closed = False
         # The live tasks that were cancelled by this owner, and when: each is cancelled once.
         self._told: dict[asyncio.Future[Any], float] = {}
         self._cancels = 0
@@ -155,6 +157,23 @@ class Owner(Generic[_About]):
             self._wakeup = None
             if timer is not None:
                 timer.cancel()
+
+    def _note_closing(self) -> None:
+        """Remember, for the rest of this step, that a coroutine is being closed which waits for our tasks.
+
+            host = service()        # async with task_scope() as scope: await scope.wait()
+            host.send(None)
+            host.close()            # GeneratorExit, in wait() and then in the exit
+
+        It may not await any more, and so that exit may not either.
+        """
+        if asyncio._get_running_loop() is self._loop:
+            self._waiter_closed = True
+            self._loop.call_soon(setattr, self, "_waiter_closed", False)
+
+    def _may_await(self) -> bool:
+        """Tell whether an exit by GeneratorExit may wait: not if it comes from us, or after the end of the loop."""
+        return not self._waiter_closed and asyncio._get_running_loop() is self._loop
 
     async def _drain(self) -> CancelledError | None:
         """Cancel what is live and wait until all of it has stopped, however often the host is cancelled.

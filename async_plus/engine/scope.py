@@ -59,7 +59,7 @@ class _Wait:
 class _Children(Watcher):
     """The tasks of a scope, and those who wait for them."""
 
-    __slots__ = ("_any_end_counts", "_origin", "_waiter_closed", "_waiters")
+    __slots__ = ("_any_end_counts", "_origin", "_waiters")
 
     def __init__(
         self,
@@ -74,8 +74,6 @@ class _Children(Watcher):
         self._waiters: set[_Wait] = set()  # pyright: ignore[reportIncompatibleVariableOverride]  # set here only
         # Whether one of the waiters may be free whenever a task has ended, not only when one failed or none is left.
         self._any_end_counts = False
-        # Set while a task that is being closed unwinds from a wait().
-        self._waiter_closed = False
 
     def _warn(self) -> None:
         self._find_label()
@@ -148,23 +146,6 @@ class _Children(Watcher):
             # Children that wait for each other would wait for ever.
             for wait in stuck:
                 wait.release()
-
-    def _note_closing(self) -> None:
-        """Remember, for the rest of this step, that a coroutine is being closed which waits here.
-
-            host = service()        # async with task_scope() as scope: await scope.wait()
-            host.send(None)
-            host.close()            # GeneratorExit, in wait() and then in the exit
-
-        It may not await any more, and so that exit may not either.
-        """
-        if asyncio._get_running_loop() is self._loop:
-            self._waiter_closed = True
-            self._loop.call_soon(setattr, self, "_waiter_closed", False)
-
-    def may_await(self) -> bool:
-        """Tell whether an exit by GeneratorExit may wait: not if it comes from us, or after the end of the loop."""
-        return not self._waiter_closed and asyncio._get_running_loop() is self._loop
 
 
 class task_scope:  # noqa: N801  # used like a function: async with task_scope() as scope
@@ -267,7 +248,7 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
                 except CancelledError as cancelled:
                     outer = cancelled
             self._accepts = False
-            if isinstance(exc, GeneratorExit) and not children.may_await():
+            if isinstance(exc, GeneratorExit) and not children._may_await():
                 # Closed by hand, or by the garbage collector. The tasks may outlive us.
                 children._cancel()
                 return

@@ -103,25 +103,18 @@ class Watcher(Owner[_Launch]):
         self._live[task] = (caller.f_code, caller.f_lasti, on_exception)
         task.add_done_callback(self._callback)
         if self._cancels != cancels:  # pragma: >=3.12 cover
-            self._cancel_late(task)
+            # An eager task that cancelled us in its first step, before it was one of ours:
+            #
+            #     async def child():
+            #         scope.cancel()
+            #         scope.launch(successor())       # comes after the cancellation, so it is left alone
+            #         await forever()
+            self._cancel_one(task)
         try:
             return task
         finally:
             # The traceback of an eager task leads back to the frames that it started in (gh-128552).
             del task
-
-    def _cancel_late(self, task: asyncio.Task[Any]) -> None:  # pragma: >=3.12 cover
-        """Cancel an eager *task* that cancelled us in its first step, before it was one of ours.
-
-            async def child():
-                scope.cancel()
-                scope.launch(successor())       # comes after the cancellation, so it is left alone
-                await forever()
-        """
-        if not task.done():
-            now = self._told[task] = self._loop.time()
-            task.cancel()
-            self._warn_at(now + self._warn_after)
 
     def _on_done(self, task: Any) -> None:
         # All in one function, since every task of every scope comes through here.

@@ -55,7 +55,6 @@ class Children(Owner[Child]):
         "_stopping",
         "_strategy",
         "_timers",
-        "_unwinding",
         "failure",
         "is_failure_raised",
     )
@@ -76,8 +75,6 @@ class Children(Owner[Child]):
         # The error of the child that was given up, with its name.
         self.failure: tuple[str, BaseException] | None = None
         self.is_failure_raised = False
-        # While a host that is being closed unwinds from a wait of ours.
-        self._unwinding = False
         self._host = asyncio.current_task(loop)
         self._host_count = 0
         self.note_host()
@@ -192,10 +189,7 @@ class Children(Owner[Child]):
         try:
             await woken
         except GeneratorExit:
-            # The host is being closed, and may not wait in its exit, which comes next.
-            if asyncio._get_running_loop() is self._loop:
-                self._unwinding = True
-                self._loop.call_soon(setattr, self, "_unwinding", False)
+            self._note_closing()
             raise
         finally:
             del waiters[woken]
@@ -217,10 +211,6 @@ class Children(Owner[Child]):
             return outer
         finally:
             del outer
-
-    def may_await(self) -> bool:
-        """Tell whether an exit by GeneratorExit may wait: not if it comes from us, or after the end of the loop."""
-        return not self._unwinding and asyncio._get_running_loop() is self._loop
 
     def let_host_go(self) -> None:
         """Forget the host, whose task may hold what it ended in."""

@@ -122,7 +122,7 @@ class Supervisor:
         self._state = _State.ENDING
         outer: CancelledError | None = None
         try:
-            if isinstance(exc, GeneratorExit) and not children.may_await():
+            if isinstance(exc, GeneratorExit) and not children._may_await():
                 # Closed by hand, or by the garbage collector. The children may outlive us.
                 children.abandon()
                 return
