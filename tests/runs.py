@@ -38,6 +38,7 @@ def exits(monkeypatch):
 
 PRELUDE = """
 import asyncio, logging, os, signal, sys, time
+import async_plus.runner.lifecycle
 from async_plus import *
 
 logging.basicConfig(format="%(levelname)s %(message)s")

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from loops import factories
 from runs import INT, TERM, each_loop, exits, tell_to_stop
 from tools import forever, messages, turns
 
@@ -20,6 +21,11 @@ from async_plus.testing import VirtualClockLoop, record_events
 __all__ = ["exits"]
 
 GRACE = 0.01
+
+# There the grace is not over before all that can run has run.
+each_virtual_loop = pytest.mark.parametrize(
+    "loop_factory", factories(virtual=True).values(), ids=factories(virtual=True)
+)
 
 
 async def stubborn(exits):
@@ -40,7 +46,12 @@ def block(exits):
 class TestStuck:
     """A task that swallows its cancellation."""
 
-    @each_loop
+    @pytest.fixture(autouse=True)
+    def patient_watchdog(self, monkeypatch):
+        """Nothing here depends on who is quicker, on a busy machine too."""
+        monkeypatch.setattr("async_plus.runner.lifecycle._BLOCKED", 600)
+
+    @each_virtual_loop
     def test_main_is_named_and_the_process_exits_with_70(self, loop_factory, exits, caplog):
         """After the grace, with all logs flushed before."""
 
@@ -60,7 +71,7 @@ class TestStuck:
         assert (task.name, task.parked.place.function) == ("main", "stubborn")
         assert messages(caplog) == [("CRITICAL", str(event))]
 
-    @each_loop
+    @each_virtual_loop
     def test_a_task_that_is_left_is_named(self, loop_factory, exits):
         """After a normal return of main, too; and what only waits for it is not."""
 
@@ -80,7 +91,7 @@ class TestStuck:
         assert exits == ["flushed", 70]
         assert [task.name for task in events[0].tasks] == ["stubborn"]
 
-    @each_loop
+    @each_virtual_loop
     def test_a_generator_that_does_not_close_is_named(self, loop_factory, exits):
         """The grace is one for all of it."""
 
@@ -139,6 +150,12 @@ class TestStuck:
 class TestBlocked:
     """A loop that runs nothing any more, no timer either."""
 
+    # Where the loop must come round once more before it is blocked, there is time enough for that.
+
+    @pytest.fixture(autouse=True)
+    def quick_watchdog(self, monkeypatch):
+        monkeypatch.setattr("async_plus.runner.lifecycle._BLOCKED", 0.01)
+
     @each_loop
     def test_the_line_that_blocks_it_is_named(self, loop_factory, exits, caplog):
         """By a thread, which counts from the signal."""
@@ -180,7 +197,7 @@ class TestBlocked:
         async def main():
             loop = asyncio.get_running_loop()
             loop.call_soon(tell_to_stop)
-            loop.call_soon(time.sleep, 0.5)
+            loop.call_soon(time.sleep, 1)
             await forever()
 
         with record_events() as events, pytest.raises(SystemExit):
@@ -200,7 +217,7 @@ class TestBlocked:
                 block(exits)
 
         with record_events() as events, pytest.raises(SystemExit):
-            run(main, grace=GRACE, loop_factory=loop_factory)
+            run(main, grace=0.3, loop_factory=loop_factory)
         assert exits == ["flushed", 70]
         assert events[0].blocked_at.function == "block"
 
@@ -221,7 +238,7 @@ class TestBlocked:
 
         tasks = []
         with record_events() as events:
-            assert run(main, grace=GRACE, loop_factory=loop_factory) == 1
+            assert run(main, grace=0.3, loop_factory=loop_factory) == 1
         assert exits == ["flushed", 70]
         assert events[0].blocked_at.function == "block"
 
@@ -239,6 +256,7 @@ class TestBlocked:
 
         with pytest.MonkeyPatch.context() as patch, record_events() as events:
             patch.setattr("async_plus.runner.lifecycle._LAST_STEPS", GRACE)
+            patch.setattr("async_plus.runner.lifecycle._BLOCKED", 600)
             run(main, grace=0, loop_factory=loop_factory)
         assert exits == ["flushed", 70]
         assert str(events[0]) == (

@@ -11,7 +11,8 @@ import threading
 import time
 
 import pytest
-from runs import TERM, each_loop, start, tell_to_stop
+from loops import factories
+from runs import TERM, start, tell_to_stop
 from tools import forever, messages
 
 import async_plus
@@ -21,6 +22,10 @@ from async_plus.testing import VirtualClockLoop
 __all__ = ["start"]
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="Windows knows no such sockets")
+
+
+# On virtual time a sleep, however short, lets everything else run as far as it can.
+each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=True).values(), ids=factories(virtual=True))
 
 
 class Manager(socket.socket):
@@ -56,7 +61,6 @@ def test_it_is_told_of_the_start_and_of_the_stop(loop_factory, manager):
 
     async def main():
         assert manager.told() == []
-        # No task is ready to run in the meantime.
         await asyncio.sleep(0.01)
         log.append(manager.told())
         tell_to_stop()
@@ -271,16 +275,22 @@ def test_another_thread_tells_nothing(manager):
     assert manager.told() == []
 
 
-def test_a_process_tells_it_all(start, manager):
+def test_a_process_tells_it_all(start, manager, tmp_path):
     """The whole protocol, from outside; a blocked loop, too, says that it stops."""
-    program = start("""
+    flag = tmp_path / "flag"
+    program = start(f"""
         async def main():
-            await asyncio.sleep(0.05)
+            while not os.path.exists({str(flag)!r}):
+                await asyncio.sleep(0.001)
             report()
             time.sleep(3600)
 
         run(main, grace=0.2)
-    """, NOTIFY_SOCKET=os.environ["NOTIFY_SOCKET"])
+    """)
+    manager.setblocking(True)
+    assert manager.recv(4096) == b"READY=1"
+    manager.setblocking(False)
+    flag.touch()
 
     assert program.signalled(TERM)[0] == 70
-    assert manager.told() == ["READY=1", "STOPPING=1"]
+    assert manager.told() == ["STOPPING=1"]

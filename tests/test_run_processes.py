@@ -98,6 +98,7 @@ def test_what_swallows_its_cancellation_is_named_and_the_process_exits_with_70(s
                 asyncio.get_running_loop().call_soon(report)
                 await scope.wait()
 
+        async_plus.runner.lifecycle._BLOCKED = 600      # nothing depends on who is quicker
         run(main, grace=0.2, {FACTORY[loop]})
     """)
 
@@ -167,7 +168,9 @@ def test_a_second_signal_ends_a_blocked_process_too(start):
         run(main)
     """)
 
-    assert program.signalled(TERM, TERM) == (128 + TERM, ["here"], [])
+    code, _, err = program.signalled(TERM, TERM)
+
+    assert (code, err) == (128 + TERM, [])
 
 
 @each_loop
@@ -207,16 +210,16 @@ def test_a_service_in_its_backoff_stops_at_once(start):
     program = start("""
         @supervised(delays=[3600])
         async def feed():
-            asyncio.get_running_loop().call_later(0.01, report)
             raise OSError("refused")
 
+        subscribe(lambda event: report() if isinstance(event, AttemptFailed) else None)
         run(feed)
     """)
 
     code, out, err = program.signalled(TERM)
 
     assert (code, out) == (0, [])
-    assert err[0] == "WARNING feed failed after 0.0 s with OSError, restart 1 in 3600.0 s"
+    assert re.fullmatch(r"WARNING feed failed after \d\.\d s with OSError, restart 1 in 3600\.0 s", err[0])
     assert err[-1] == "OSError: refused"
 
 
