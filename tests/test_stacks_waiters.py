@@ -192,6 +192,19 @@ class TestTasks:
         assert parked(task).on == 'task "it\'s me"'
         assert waiting_for(task) == [child]
 
+    async def test_an_awaited_task_without_a_name_is_named_by_what_it_runs(self, start):
+        """CPython 3.13.0 names each nameless task "None" if a factory makes it, the eager one for example."""
+        child = await start(forever(), name="None")
+
+        async def parent():
+            await child
+
+        async def parent_of_many():
+            await asyncio.gather(child, child)
+
+        assert parked(await start(parent())).on == "task 'forever'"
+        assert parked(await start(parent_of_many())).on == "gather of 'forever'"
+
     async def test_a_gather_names_its_unfinished_children_in_order(self, start):
         """Done ones are left out, one given twice is named once, futures are named by type."""
         a, b = await start(forever(), name="a"), await start(forever(), name="b")

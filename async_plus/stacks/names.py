@@ -88,8 +88,10 @@ def coroutine_of(task: asyncio.Task[Any]) -> object:
 
 
 def task_name(task: asyncio.Task[Any]) -> str:
-    """Quote the name of *task*."""
-    return repr(plain(task.get_name()))
+    """Quote the name of *task*, or of what it runs if it has none."""
+    name = plain(task.get_name())
+    # Through a task factory, CPython 3.13.0 names every nameless task "None".
+    return repr(name_of(task) if name == "None" else name)
 
 
 def name_of(awaitable: object) -> str:
