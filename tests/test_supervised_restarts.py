@@ -362,6 +362,20 @@ class TestMaxRestarts:
 
         assert caught.value.code == 5
 
+    async def test_an_error_whose_notes_are_anything_is_raised_all_the_same(self):
+        """An error that stands for a reply of a service may well have an answer for every attribute."""
+
+        class ReplyError(Exception):
+            def __getattr__(self, name):
+                return None
+
+        error = ReplyError()
+
+        with pytest.raises(ReplyError) as caught:
+            await supervised(max_restarts=0)(after)(asyncio.sleep(0), error)
+
+        assert caught.value is error
+
     async def test_a_group_is_given_up_as_a_whole(self):
         """The group itself is raised, with the note on it."""
 

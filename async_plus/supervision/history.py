@@ -98,10 +98,10 @@ class History:
         # A hung attempt may have been so for long: its time shows nothing.
         if not self._may_restart(0.0 if isinstance(error, Hung) else ran_for):
             note = f"gave up on {self._name} after {self._restarts} restarts"
-            # Not again on an exception that is raised anew each time.
-            if note not in getattr(error, "__notes__", ()):
-                # A frozen dataclass takes no note.
-                with contextlib.suppress(Exception):
+            # A frozen dataclass takes no note, and what a class of the user's has for __notes__ may be anything.
+            with contextlib.suppress(Exception):
+                # Not again on an exception that is raised anew each time.
+                if note not in getattr(error, "__notes__", ()):
                     error.add_note(note)
             self._give_up(ran_for, error)
             return None
