@@ -27,6 +27,7 @@ __all__ = ["impatient"]
 _T = TypeVar("_T")
 
 _NOTHING: Any = object()
+# The usual stacklevel. Compared by identity, which tells it from False and 0.0.
 _AWAITER = 0
 
 

@@ -75,7 +75,8 @@ class CoroutineFunction(_Base):
 
     # What the class has, its instances show as the function's own: so there is no annotation here, no subscript above.
     _self_decorator = cast("Decorator", None)
-    # The closure, if what is wrapped is a plain function, maybe under other decorators of ours.
+    # The closure (which is _self_wrapper too), if what is wrapped is a plain function, maybe under other decorators of
+    # ours. It is then what a method binds, and the home of whatever users set on the decorated function.
     _self_method = cast("Callable[..., Any] | None", None)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -248,9 +249,11 @@ def _check_coroutine_function(fn: Any, decorator: str) -> Any:
     Raises:
         TypeError: It is no coroutine function, or none any more, so that *decorator* cannot wrap it.
     """
-    *_, target = layers = list(_layers(fn))
+    layers = list(_layers(fn))
+    target = layers[-1]
     is_object = callable(target) and not isinstance(target, type)
     if is_object:
+        # Down to the function in its __call__: that of a function leads nowhere.
         layers.extend(_layers(type(target).__call__))
     for below in filter(None, map(_plain_decorator, layers)):
         fix = f"make @{below} the outermost decorator"

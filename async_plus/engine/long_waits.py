@@ -76,6 +76,7 @@ class Register:
         self._ahead: list[int] = []
         # Those that were complained of, by their first key. They are due again in a register with twice the gap.
         self._long: dict[int, _LongWait] = {}
+        # Whether the timer is set, or never need be.
         self.armed = gap == math.inf
         self.timer: asyncio.TimerHandle | None = None
         # The timer belongs to no task, least of all to the one that happens to set it.
