@@ -99,6 +99,29 @@ class TestFirstStart:
             assert elapsed() == 6
             assert sup.children == (child,)
 
+    @each_strategy
+    async def test_one_that_fails_before_it_is_ready_is_not_held_up_by_who_waits_for_it(self, strategy):
+        """A child that starts another one before it is ready itself; or through a third one. None waits for ever."""
+        sup = Supervisor("shop", strategy=strategy)
+
+        @supervised(ready=True, delays=[5])
+        async def connection():
+            if elapsed() < 5:
+                raise Boom
+            ready()
+            await forever()
+
+        @supervised(ready=True)
+        async def starter(*others):
+            await sup.start(*others)
+            ready()
+            await forever()
+
+        async with sup:
+            await sup.start(starter, starter, connection)
+            assert elapsed() == 5
+            assert [child.state for child in sup.children] == ["running"] * 3
+
     async def test_one_that_is_refused_later_leaves_no_cycle(self):
         """The error has the frames that it came through, and nothing of ours leads back to it."""
         with no_garbage_of_reports():

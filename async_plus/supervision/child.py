@@ -71,6 +71,7 @@ class Child:
         "_task",
         "_to_stop",
         "_waiters",
+        "_was_up",
         "last_error",
         "name",
         "restarts",
@@ -104,7 +105,8 @@ class Child:
         self._is_first = True
         # Its task is being made. An eager one takes its first step meanwhile, and may call us.
         self._is_spawned = False
-        self._is_up = False
+        # It is ready; it has been since `start` was called.
+        self._is_up = self._was_up = False
         # It is to be stopped when its turn comes; it was cancelled for that.
         self._to_stop = self._is_told = False
         self._outcome: Literal[ChildState.DONE, ChildState.FAILED] | None = None

@@ -118,7 +118,7 @@ class Children(Owner[Child]):
         """Have *child* started again at once."""
         if child._outcome is not None:
             child._outcome = None
-            child._is_first = True
+            child._is_first, child._was_up = True, False
             self._children[child] = None
             self._children = dict.fromkeys(sorted(self._children, key=lambda child: child._number))
         if child._is_spawned:  # pragma: >=3.12 cover
@@ -296,20 +296,21 @@ class Children(Owner[Child]):
             if child._to_stop and child._task is not None:
                 self._stop(child)
                 return
-        is_starting = False
+        starting: list[Child] = []
         for child in group:
             if key in self._agenda or child._outcome is not None:
                 # The one before has changed something in its first step.
                 return
-            if child._task is not None:
-                is_starting = is_starting or not child._is_up
-            elif not is_starting or child._is_first:
+            if child._task is None:
+                if not child._is_first and not all(_is_started_by(child, other) for other in starting):
+                    continue
                 due = self._due_of(child, group)
                 if due > self._loop.time():
                     self._timers[key] = self._loop.call_at(due, self.advance, child)
                     return
                 self._spawn(child)
-                is_starting = is_starting or not child._is_up
+            if not child._is_up:
+                starting.append(child)
 
     def _due_of(self, child: Child, group: Sequence[Child]) -> float:
         # The delay of one that failed is waited for by all that start again with it. Under rest_for_one these come
@@ -345,7 +346,7 @@ class Children(Owner[Child]):
         self._adopt(task, child)
         # (Not if its first step has had it stopped or restarted.)
         if not child._policy.ready and not child._to_stop:
-            child._is_up = True
+            child._is_up = child._was_up = True
             _wake_all(child._waiters)
 
     def _create_task(self, child: Child) -> asyncio.Task[Any]:
@@ -370,7 +371,7 @@ class Children(Owner[Child]):
         # It may say so in its cleanup yet, when whoever waits wants the next attempt.
         if child.state is ChildState.STOPPING:
             return
-        child._is_up = True
+        child._is_up = child._was_up = True
         _wake_all(child._waiters)
         self.advance(child)
 
@@ -478,7 +479,8 @@ class Children(Owner[Child]):
             return
         for other in running:
             other._to_stop = True
-            other._due = -math.inf
+            # Of its own, since the failed one may be gone by then: stopped, say, with a start() that was cancelled.
+            other._due = child._due
         names = tuple(other.name for other in running)
         if events.wanted(logging.INFO):
             events.emit(
@@ -513,6 +515,21 @@ class Children(Owner[Child]):
     def _reports(self, task: asyncio.Future[Any]) -> bool:
         # Or a restart does.
         return True
+
+
+def _is_started_by(child: Child, other: Child) -> bool:
+    """Tell whether *other* may wait for *child* in its start(): neither would ever be up if that waited for *other*.
+
+        async def pool():
+            await sup.start(connection)     # fails, and is restarted, before it is ready
+            ready()
+    """
+    if child._was_up:
+        return False
+    starter = child._context.get(parent)
+    while starter is not None and starter is not other:
+        starter = starter._context.get(parent)
+    return starter is other
 
 
 def _wake_all(waiters: dict[asyncio.Future[None], None]) -> None:
