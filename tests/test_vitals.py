@@ -12,7 +12,7 @@ import time
 import weakref
 
 import pytest
-from services import end_of, in_cleanup, told
+from services import end_of, in_cleanup, plainly, told
 from tools import Bang, Boom, forever, no_garbage_of_reports, outlast, refused, start, turns
 from waits import at
 
@@ -205,6 +205,27 @@ class TestHeartbeat:
 
         assert await host == "last"
         assert [text for _, text in told(caplog)][1:] == []
+
+    @pytest.mark.parametrize("hosting", [plainly, in_cleanup])
+    async def test_one_that_is_being_stopped_may_take_its_time(self, hosting, caplog):
+        """It gives no heartbeat in its cleanup, and is cancelled once: it does not hang."""
+        cancellations = []
+
+        @supervised(heartbeat=10, name="feed")
+        async def feed():
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                cancellations.append(elapsed())
+                await asyncio.sleep(60)
+                raise
+
+        host = asyncio.create_task(hosting(feed))
+        await asyncio.sleep(5)
+        host.cancel()
+        assert await end_of(host) == "cancelled"
+        assert (cancellations, elapsed()) == ([5], 65)
+        assert told(caplog) == []
 
     @pytest.mark.parametrize("on", [OSError, lambda exc: False], ids=["types", "predicate"])
     async def test_it_always_calls_for_a_restart(self, on):

@@ -21,7 +21,9 @@ def strip_tracebacks(error: BaseException) -> None:
         seen.add(id(exc))
         # Not by its attribute, which a frozen dataclass refuses to set.
         exc.with_traceback(None)
-        todo += filter(None, (exc.__cause__, exc.__context__, *_parts(exc)))
+        # (An exception may be false.)
+        todo += (led_here for led_here in (exc.__cause__, exc.__context__) if led_here is not None)
+        todo += _parts(exc)
 
 
 def without_tracebacks(error: BaseException) -> BaseException:

@@ -83,6 +83,7 @@ async def _supervise(
         try:
             if policy.has_vitals:
                 signs = Signs(history, name, history.attempt, policy.heartbeat, policy.ready)
+                signs.host = host
                 task = signs.create_task(coro, f"{name}#{history.attempt}")
             else:
                 task = loop.create_task(coro, name=f"{name}#{history.attempt}")
@@ -103,7 +104,7 @@ async def _supervise(
                     # TaskGroup that fails leaves the count of its task raised (gh-116720).
                     value = await task
                 else:
-                    stopped = await _outlast(task)
+                    stopped = await _outlast(task, signs)
                     value = task.result()
             except BaseException as exc:
                 error = exc
@@ -146,7 +147,7 @@ async def _supervise(
             raise
 
 
-async def _outlast(task: asyncio.Task[Any]) -> bool:
+async def _outlast(task: asyncio.Task[Any], signs: Signs | None) -> bool:
     """Wait for *task* as ``await task`` does, and return whether the host was cancelled meanwhile.
 
     For a host whose count tells nothing: by a future of our own, at which each CancelledError is a stop.
@@ -167,6 +168,8 @@ async def _outlast(task: asyncio.Task[Any]) -> bool:
             if task.done():
                 raise
             stopped = True
+            if signs is not None:
+                signs.excuse()
             task.cancel(*exc.args)
         finally:
             task.remove_done_callback(wake)

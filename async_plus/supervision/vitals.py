@@ -117,6 +117,7 @@ class Signs:
         "beat",
         "clock",
         "declares_ready",
+        "host",
         "hung",
         "is_ready",
     )
@@ -146,6 +147,8 @@ class Signs:
         self.clock = _clock_of(loop)
         self.beat = self._started = loop.time()
         self.hung: Hung | None = None
+        # Who awaits the attempt, if its count of cancellations tells that it is being stopped.
+        self.host: asyncio.Task[Any] | None = None
         self.declares_ready = ready
         self.is_ready = False
         self._vitals = per_loop(loop, Vitals)
@@ -169,7 +172,7 @@ class Signs:
         return task
 
     def excuse(self) -> None:
-        """Ask for no heartbeat any more: the attempt is being stopped."""
+        """Ask for no heartbeat any more: the attempt is being stopped, and may take its time for that."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._heartbeat = None
@@ -177,7 +180,7 @@ class Signs:
     def end(self) -> Hung | None:
         """Note that the attempt has ended, and return why if it was cancelled for being hung."""
         self.excuse()
-        self._task = None
+        self._task = self.host = None
         self.is_ready = False
         # What outlives the attempt may call `ready` yet.
         self._is_over = True
@@ -215,6 +218,9 @@ class Signs:
     def _check(self) -> None:
         if self._heartbeat is None or self._task is None or self._task.done():
             return  # it ended in this very turn of the loop
+        if self.host is not None and self.host.cancelling():
+            self.excuse()
+            return
         now = self._loop.time()
         due = self.beat + self._heartbeat
         late = now - self._due
