@@ -46,6 +46,11 @@ logging.basicConfig(format="%(levelname)s %(message)s")
 def report():
     os.write(1, b"here\\n")     # past what is printed, and not written yet
 
+def block():
+    while True:
+        # Again and again: a signal that comes just before a sleep does not end it, and Python handles none until then.
+        time.sleep(0.01)
+
 """
 
 

@@ -283,7 +283,7 @@ def test_a_process_tells_it_all(start, manager, tmp_path):
             while not os.path.exists({str(flag)!r}):
                 await asyncio.sleep(0.001)
             report()
-            time.sleep(3600)
+            block()
 
         run(main, grace=0.2)
     """)

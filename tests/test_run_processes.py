@@ -115,13 +115,9 @@ def test_what_swallows_its_cancellation_is_named_and_the_process_exits_with_70(s
 def test_a_blocked_loop_is_named_and_the_process_exits_with_70(start, loop):
     """No loop handler and no timer could run any more."""
     program = start(f"""
-        def parse():
-            report()
-            while True:
-                time.sleep(3600)
-
         async def main():
-            parse()
+            report()
+            block()
 
         run(main, grace=0.2, {FACTORY[loop]})
     """)
@@ -131,7 +127,7 @@ def test_a_blocked_loop_is_named_and_the_process_exits_with_70(start, loop):
     assert (code, out) == (70, [])
     assert list(map(normal, err)) == [
         "CRITICAL not stopped after 0.2 s, so the process ends with code 70: the event loop is blocked at "
-        "<string>:N in parse; 'main' parked at <string>:N in parse on nothing, it is running"
+        "<string>:N in block; 'main' parked at <string>:N in block on nothing, it is running"
     ]
 
 
@@ -162,8 +158,7 @@ def test_a_second_signal_ends_a_blocked_process_too(start):
             handler = signal.getsignal(signal.SIGTERM)
             signal.signal(signal.SIGTERM, lambda *args: (handler(*args), report()))
             report()
-            while True:
-                time.sleep(3600)
+            block()
 
         run(main)
     """)
