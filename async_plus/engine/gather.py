@@ -34,22 +34,25 @@ _T4 = TypeVar("_T4")
 _T5 = TypeVar("_T5")
 _T6 = TypeVar("_T6")
 
-# What a gather knows about a child: a task of its own, which takes a place under the limit, or one given to it, whose
-# failure another owner may be reporting.
-_OWN, _GIVEN, _REPORTED = range(3)
 
+class _Gather(Owner[bool]):
+    """The children of one gather.
 
-class _Gather(Owner[int]):
-    __slots__ = ("_error", "_exits", "_free", "_lost", "_tasks", "_todo", "_waiting")
+    Those that were tasks or futures before are live as in any owner; *about* tells whether another owner reports their
+    failure. Its own tasks are kept for their results anyhow, so of those that run their number is enough.
+    """
+
+    __slots__ = ("_error", "_exits", "_free", "_lost", "_running", "_tasks", "_todo", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int | None) -> None:
         super().__init__(loop, "try_gather")
-        # Places under the limit.
+        # Its own tasks, in order, how many of them run, and for how many more there is a place under the limit.
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._running = 0
         self._free = -1 if limit is None else limit
-        # Those without a place yet, whether there are any, and the tasks of the others, in order.
+        # Those without a place yet, and whether there are any.
         self._todo: Iterator[Awaitable[Any]] = iter(())
         self._waiting = True
-        self._tasks: list[asyncio.Task[Any]] = []
         # The first error, and whose it is if it must be logged when it cannot be raised.
         self._error: BaseException | None = None
         self._lost: Awaitable[Any] | None = None
@@ -61,7 +64,7 @@ class _Gather(Owner[int]):
         try:
             self._todo = iter(self._adopt_futures(aws) if futures else aws)
             self._start()
-            while self._live:
+            while self._running or self._live:
                 try:
                     await self._settle()
                 except CancelledError as exc:
@@ -89,19 +92,23 @@ class _Gather(Owner[int]):
         others: list[Awaitable[Any]] = []
         for aw in aws:
             if asyncio.isfuture(aw):
-                self._adopt(aw, _REPORTED if is_reported(aw) else _GIVEN)
+                self._adopt(aw, is_reported(aw))
             else:
                 others.append(aw)
         return others
 
+    def _mine(self) -> Collection[asyncio.Future[Any]]:
+        return *self._live, *self._tasks
+
     def _reports(self, task: asyncio.Future[Any]) -> bool:
         # By raising it, or in the log.
-        return task in self._live
+        return True
 
     def _start(self) -> None:
         """Start coroutines in their order while there is a place under the limit."""
-        create_task, on_done, live, free = self._loop.create_task, self._on_done, self._live, self._free
+        create_task, on_done, before = self._loop.create_task, self._on_own_done, self._free
         started = self._tasks.append
+        free = before
         task: asyncio.Task[Any] | None = None
         try:
             for aw in self._todo:
@@ -118,9 +125,8 @@ class _Gather(Owner[int]):
                 started(task)
                 if task.done():
                     # An eager task, whose first step was its last: it needs no place and no callback.
-                    self._note(task, _OWN)
+                    self._note(task)
                     continue
-                live[task] = _OWN
                 task.add_done_callback(on_done)
                 free -= 1
                 if not free:
@@ -128,25 +134,36 @@ class _Gather(Owner[int]):
             self._waiting = False
         finally:
             self._free = free
+            self._running += before - free
             # The traceback of an eager task leads back to the frames that it started in (gh-128552).
             del task
 
-    def _on_done(self, task: Any) -> None:
-        live = self._live
-        about = live.pop(task)
+    def _on_own_done(self, task: Any) -> None:
+        # All in one function, since every coroutine of every gather comes through here.
+        self._running -= 1
         if self._told:
             self._forget(task)
         try:
             if task.cancelled() or task.exception() is not None:
-                self._note(task, about)
-            if self._waiting and about == _OWN:
+                self._note(task)
+            if self._waiting:
                 self._free += 1
                 self._start()
         finally:
-            if not live:
+            if not self._running and not self._live:
                 self._wake()
 
-    def _note(self, task: asyncio.Future[Any], about: int) -> None:
+    def _on_done(self, task: Any) -> None:
+        reported = self._live.pop(task)
+        self._forget(task)
+        try:
+            self._note(task, reported)
+        finally:
+            if not self._running and not self._live:
+                self._wake()
+
+    def _note(self, task: asyncio.Future[Any], reported: bool = False) -> None:
+        """Take note of how *task* ended; *reported* tells whether somebody else sees its failure."""
         try:
             error = task.exception()
         except CancelledError as exc:
@@ -162,7 +179,7 @@ class _Gather(Owner[int]):
                 cause = error
                 error = UnexpectedCancellation(f"{task_name(task)} was cancelled while try_gather waited for it")
                 error.__cause__ = cause
-            self._fail(error, None if about == _REPORTED else task)
+            self._fail(error, None if reported else task)
         finally:
             error = cause = None
 
@@ -194,13 +211,16 @@ async def _try_gather(held: Unstarted, limit: int | None) -> list[Any]:
             loop = asyncio.get_running_loop()
             if limit is not None:
                 _checks.count("limit", limit, least=1)
-            futures = _check(aws, loop)
+            # Most calls give nothing else. Coroutines compare by identity, which other awaitables need not.
+            fresh = _are_fresh_coroutines(aws)
+            futures = not fresh and _check(aws, loop)
+            distinct = len(set(aws) if fresh else set(map(id, aws)))
         except BaseException:
             close_unstarted(*aws)
             raise
         if not aws:
             return []
-        if len(set(map(id, aws))) == len(aws):
+        if distinct == len(aws):
             return await _Gather(loop, limit).run(aws, futures=futures)
         # The same awaitable twice runs once and fills both slots.
         unique = dict(zip(map(id, aws), aws, strict=True))
@@ -212,12 +232,18 @@ async def _try_gather(held: Unstarted, limit: int | None) -> list[Any]:
         del aws, unique
 
 
+def _are_fresh_coroutines(aws: tuple[object, ...]) -> bool:
+    """Tell whether all of *aws* are coroutines of Python's own, as `check_fresh` wants them."""
+    for aw in aws:
+        if type(aw) is not CoroutineType or aw.cr_suspended or aw.cr_running or aw.cr_frame is None:
+            return False
+    return True
+
+
 def _check(aws: tuple[object, ...], loop: asyncio.AbstractEventLoop) -> bool:
     """Refuse what cannot be run, before anything does. Tell whether there are futures among the *aws*."""
     futures = False
     for number, aw in enumerate(aws, 1):
-        if type(aw) is CoroutineType and not aw.cr_suspended and not aw.cr_running and aw.cr_frame is not None:
-            continue  # the quick path of check_fresh()
         what = f"argument {number} of try_gather()"
         if asyncio.isfuture(aw):
             check_foreign(what, aw, loop)

@@ -122,6 +122,10 @@ class Owner(Generic[_About]):
         """Wake those of the `_waiters` that need not wait any longer."""
         raise NotImplementedError
 
+    def _mine(self) -> Collection[asyncio.Future[Any]]:
+        """Return the tasks, of which some may have ended."""
+        return self._live
+
     def _forget(self, task: asyncio.Future[Any]) -> bool:
         """Strike *task* from those that were cancelled, and tell whether it was one."""
         told = self._told.pop(task, None) is not None
@@ -202,7 +206,7 @@ class Owner(Generic[_About]):
             return
         now = self._loop.time()
         told = False
-        for task in tuple(self._live):
+        for task in tuple(self._mine()):
             # cancel() on a task that has failed is a no-op, yet it marks the exception as seen.
             if task not in self._told and not task.done():
                 self._told[task] = now
@@ -242,7 +246,7 @@ class Owner(Generic[_About]):
         self._warn_at(now + delay)
 
     def _waited_on(self) -> str:
-        return stacks.listing(f"{self._label} of", self._live)
+        return stacks.listing(f"{self._label} of", self._mine())
 
     def _reports(self, task: asyncio.Future[Any]) -> bool:
         """Tell whether this owner reports the failure of *task*, or raises it."""
@@ -330,4 +334,4 @@ async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
 
 # Whoever waits for owned tasks is parked on a private future, which says nothing; these say whom it waits for.
 stacks.register_waiter(Owner[Any]._settle, lambda variables: variables["self"]._waited_on())
-stacks.register_children(Owner[Any]._settle, lambda variables: tuple(variables["self"]._live))
+stacks.register_children(Owner[Any]._settle, lambda variables: tuple(variables["self"]._mine()))
