@@ -122,7 +122,7 @@ class TestNesting:
         first, second = messages(caplog)
         assert first[0] == second[0] == "WARNING"
         assert first[1].startswith("Still waiting for try_gather after 5.0 s at ")
-        assert re.search(r" on try_gather of '(Task-\d+|None)'$", first[1])
+        assert re.search(r" on try_gather of '(Task-\d+|after)'$", first[1])
         assert second[1].startswith("try_gather at ")
         assert second[1].endswith(" returned after 7.0 s")
 

@@ -92,9 +92,6 @@ class Owner(Generic[_About]):
         "_warn_timer",
     )
 
-    # Who waits for some of the tasks to end, in a kind of owner where one can.
-    _waiters: Collection[object] = ()
-
     def __init__(self, loop: asyncio.AbstractEventLoop, label: str, warn_after: float = WARN_AFTER) -> None:
         self._loop = loop
         self._label = label
@@ -116,10 +113,6 @@ class Owner(Generic[_About]):
 
         Each kind of owner has this all in one function, since each of its tasks comes through here.
         """
-        raise NotImplementedError
-
-    def _release(self) -> None:
-        """Wake those of the `_waiters` that need not wait any longer."""
         raise NotImplementedError
 
     def _mine(self) -> Collection[asyncio.Future[Any]]:

@@ -59,7 +59,7 @@ class _Wait:
 class _Children(Watcher):
     """The tasks of a scope, and those who wait for them."""
 
-    __slots__ = ("_any_end_counts", "_origin", "_waiters")
+    __slots__ = ("_origin", "_waiters")
 
     def __init__(
         self,
@@ -71,9 +71,7 @@ class _Children(Watcher):
     ) -> None:
         super().__init__(loop, "" if name is None else f"task_scope {name!r}", on_exception, warn_after)
         self._origin = origin
-        self._waiters: set[_Wait] = set()  # pyright: ignore[reportIncompatibleVariableOverride]  # set here only
-        # Whether one of the waiters may be free whenever a task has ended, not only when one failed or none is left.
-        self._any_end_counts = False
+        self._waiters: set[_Wait] = set()
 
     def _warn(self) -> None:
         self._find_label()
@@ -92,7 +90,7 @@ class _Children(Watcher):
         self._waiters.add(wait)
         timer = None
         try:
-            self._free()
+            self._release()
             # An eager task may wait in its first step, when it is not known as one of ours yet.
             self._any_end_counts = True
             if timeout is not None and not wait.came:
@@ -123,13 +121,8 @@ class _Children(Watcher):
             await self._settle(left)
 
     def _release(self) -> None:
-        if self._failed or self._any_end_counts or not self._live:
-            self._free()
-
-    def _free(self) -> None:
-        """Release the waiters whose time has come."""
+        super()._release()
         stuck: list[_Wait] = []
-        self._any_end_counts = False
         for wait in self._waiters:
             if wait.came:
                 continue

@@ -58,7 +58,7 @@ def _check_context(context: object) -> None:
 class Watcher(Owner[_Launch]):
     """An owner that reports the failure of each of its tasks, the moment it is raised."""
 
-    __slots__ = ("_callback", "_failed", "_finished", "_on_exception")
+    __slots__ = ("_any_end_counts", "_callback", "_failed", "_finished", "_on_exception")
 
     def __init__(
         self,
@@ -71,6 +71,8 @@ class Watcher(Owner[_Launch]):
         self._on_exception = on_exception
         # Whether any task has finished or failed, until a `task_scope.wait` has taken note of it.
         self._finished = self._failed = False
+        # Whether somebody may be free to go on whenever a task has ended, not only when none is left.
+        self._any_end_counts = False
         # One bound method for all tasks. It leads back to us, so whoever ends before the loop does removes it.
         self._callback = self._on_done
 
@@ -126,15 +128,19 @@ class Watcher(Owner[_Launch]):
                 if not told and not task.cancelling():
                     events.emit(events.TaskCancelled(task=task_name(task), launched_at=_place(about)))
             elif (exc := task.exception()) is not None:
-                self._failed = True
+                self._failed = self._any_end_counts = True
                 if not is_exit(exc):
                     self._report(task, exc, about)
         finally:
             exc = None
-            if not self._live:
-                self._wake()
-            if self._waiters:
+            if self._any_end_counts or not self._live:
                 self._release()
+
+    def _release(self) -> None:
+        """Let those go on whose wait is over."""
+        self._any_end_counts = False
+        if not self._live:
+            self._wake()
 
     def _report(self, task: Any, exc: BaseException, about: _Launch) -> None:
         handler: Callable[..., object] | None = self._handler(about)
