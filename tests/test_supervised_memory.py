@@ -127,6 +127,12 @@ def grown(before, after):
     return {kind: count for kind, count in (after - before).items() if count > 200}
 
 
+def assert_grew_nothing(before, after):
+    """Check that there is no more of anything *after* than *before*."""
+    assert grown(before, after) == {}
+    assert after["Local"] <= before["Local"]
+
+
 async def assert_flat(end, restarts, steps=1):
     """Check that there is no more of anything after *restarts* than early on."""
     counts = []
@@ -146,8 +152,36 @@ async def assert_flat(end, restarts, steps=1):
     await asyncio.gather(service(), return_exceptions=True)
 
     assert attempts == restarts + 1
-    assert grown(*counts) == {}
-    assert counts[1]["Local"] <= counts[0]["Local"]
+    assert_grew_nothing(*counts)
+
+
+async def run_a_hundred_thousand_times(host):
+    """Fail so often in a service that *host* runs, and check its delays and the memory. For the virtual clock."""
+    loop, counts = asyncio.get_running_loop(), []
+    attempts, place, due = 0, -1, loop.time()
+
+    @supervised(delays=[2, 5, 20], reset_after=50, on=Boom)
+    async def service():
+        nonlocal attempts, place, due
+        local = Local()
+        attempts += 1
+        # Compared at once: a list of all would grow.
+        assert loop.time() == due, attempts
+        if attempts in (1000, 100_000):
+            counts.append(census())
+        # One run in a hundred is stable. In between the delays grow up to the last one.
+        is_stable = attempts % 100 == 0
+        runs, place = (51, 0) if is_stable else (1, place + 1)
+        due = loop.time() + runs + (2, 5, 20)[min(place, 2)]
+        await asyncio.sleep(runs)
+        if attempts == 100_000:
+            return local
+        raise Boom
+
+    await host(service)
+
+    assert attempts == 100_000
+    assert_grew_nothing(*counts)
 
 
 # On one loop, for the time it takes.
@@ -156,6 +190,14 @@ async def assert_flat(end, restarts, steps=1):
 async def test_ten_thousand_restarts_leave_memory_flat(end):
     """No task, coroutine, frame, traceback, exception or anything else grows in number with the restarts."""
     await assert_flat(end, 10_000)
+
+
+@pytest.mark.asyncio(loop_factories=["default"])
+@pytest.mark.virtual_time
+@pytest.mark.time_limit(300)
+async def test_a_hundred_thousand_failures_keep_the_delays_and_no_memory():
+    """Each hundredth run is stable: the delay after it is the first one again. Weeks go by."""
+    await run_a_hundred_thousand_times(plainly)
 
 
 @each_end
