@@ -15,6 +15,8 @@ __all__ = ["contests"]
 
 _RATIOS = (
     Ratio("@supervised / await create_task", 1.4, ("@supervised", "create_task"), divided),
+    Ratio("@supervised, heartbeat / await create_task", 2.5, ("heartbeat", "create_task"), divided),
+    Ratio("@supervised, ready / await create_task", 2.5, ("ready", "create_task"), divided),
     Ratio("@supervised / tenacity", 0.35, ("@supervised", "tenacity"), divided),
     Ratio("@supervised / stamina", 0.45, ("@supervised", "stamina"), divided),
 )
@@ -40,7 +42,12 @@ def _contest(case: Case) -> Contest:
         for _ in range(count):
             await asyncio.create_task(work())
 
-    sides: dict[str, Side] = {"@supervised": _calls(supervised(work), count), "create_task": bare}
+    sides: dict[str, Side] = {
+        "@supervised": _calls(supervised(work), count),
+        "heartbeat": _calls(supervised(heartbeat=30)(work), count),
+        "ready": _calls(supervised(ready=True)(work), count),
+        "create_task": bare,
+    }
     missing = {}
     for name, decorate in _PEERS.items():
         try:
