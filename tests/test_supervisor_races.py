@@ -8,7 +8,7 @@ import functools
 import logging
 
 import pytest
-from tools import Bang, Boom, fail, forever, no_garbage_of_reports, refused, turns
+from tools import Bang, Boom, closed, fail, forever, no_garbage_of_reports, refused, turns
 
 import async_plus
 from async_plus import AttemptFailed, AttemptStarted, GaveUp, Stopped, Supervisor, ready, supervised
@@ -369,3 +369,19 @@ async def test_those_who_wait_are_woken_in_the_order_in_which_they_came():
             for number in range(20, 40):
                 group.create_task(note(number, sup.wait()))
     assert woken == list(range(40))
+
+
+async def test_a_host_that_outlives_its_loop_leaves_quietly():
+    """The garbage collector closes it some day, when nothing of its loop can run any more."""
+
+    async def shop():
+        async with Supervisor("shop"):
+            await forever()
+
+    async def step(coroutine):
+        coroutine.send(None)
+
+    host = shop()
+    await asyncio.to_thread(asyncio.run, step(host))
+    host.close()
+    assert closed(host)
