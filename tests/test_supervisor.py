@@ -1375,8 +1375,23 @@ class TestMisuse:
         async with Supervisor("shop") as sup:
             with pytest.raises(TypeError, match="missing 1 required positional argument"):
                 await sup.start(feed)
+            # A supervised one is not restarted for that either.
+            with refused(TypeError, f"the arguments do not fit {feed.__qualname__}: too many positional arguments"):
+                await sup.start(supervised(feed), "url", 5)
             assert sup.children == ()
             await sup.start(feed, "url")
+            await sup.start(supervised(feed), url="url")
+            await sup.wait()
+
+    async def test_a_function_without_a_signature_is_started_as_it_is(self):
+        """Whether the arguments fit is seen when it is called."""
+
+        async def feed(url):
+            pass
+
+        feed.__signature__ = "none"
+        async with Supervisor("shop") as sup:
+            await sup.start(supervised(feed), "url")
             await sup.wait()
 
     async def test_it_serves_one_block(self):

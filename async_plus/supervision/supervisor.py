@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import functools
+import inspect
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
@@ -172,6 +173,9 @@ class Supervisor:
             if children is None:
                 raise RuntimeError("cannot start a child before the Supervisor is entered: use 'async with' first")
             children.check_open(f"start {name or service.name!r}")
+            if service.policy is not _PLAIN:
+                # Its attempts would fail, one like the other, and be restarted.
+                _check_arguments(service.name, fn, args, kwargs)
         except BaseException:
             close_unstarted(fn, *args, kwargs)
             raise
@@ -204,6 +208,22 @@ class Supervisor:
         children.note_host()
         await children.until_empty()
         children.raise_failure()
+
+
+def _check_arguments(name: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse arguments that do not fit.
+
+    Raises:
+        TypeError: They do not.
+    """
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return  # nobody knows: a function of C code, say
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        raise TypeError(f"the arguments do not fit {name}: {exc}") from None
 
 
 def _service(fn: Any) -> Service:
