@@ -2,17 +2,21 @@
 
 How the house is built. Each floor imports from those below it, never from above or beside:
 
-    cli, testing              the edges: the command async-plus; a virtual clock and fixtures for users' own tests
+    cli, prometheus, testing  the edges: the command async-plus; metrics; a virtual clock and fixtures for users' tests
     decorators                @watched @supervised @impatient @entry_point; the only user of wrapt
     runner/                   run(): signals, exit codes, what is left when main has ended
+    diagnostics/              snapshot, dump_on_signal, watch_loop, health
     supervision/              policy, vitals, history, restarts, supervisor
     engine/                   owned, gather, watch, scope, delayer, patience over long_waits; per_loop below them
     events                    what happened, who wants to know; the only one that logs
     stacks/                   where a task is parked, and on what
-    _coroutines, _checks      arguments and coroutines as objects
+    _coroutines, _signals     coroutines and signals as objects, over _checks of arguments
 """
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 from async_plus._version import __version__
 from async_plus.decorators import entry_point, impatient, supervised, watched
@@ -27,11 +31,13 @@ from async_plus.events import (
     AttemptReady,
     AttemptReturned,
     AttemptStarted,
+    BlockOver,
     Event,
     GaveUp,
     HandlerFailed,
     LateFailure,
     LongWait,
+    LoopBlocked,
     NotifyFailed,
     SiblingsRestarted,
     Stopped,
@@ -51,39 +57,61 @@ from async_plus.supervision.child import Child, ChildState
 from async_plus.supervision.supervisor import Supervisor
 from async_plus.supervision.vitals import Hung, heartbeat, ready
 
+if TYPE_CHECKING:
+    from async_plus.diagnostics.dump import SignalDump, dump_on_signal
+    from async_plus.diagnostics.health import Health, health
+    from async_plus.diagnostics.loop_watch import LoopWatch, watch_loop
+    from async_plus.diagnostics.parts import ScopeInfo, ServiceInfo, SupervisorInfo, TaskInfo, WaitCycle, WaitInfo
+    from async_plus.diagnostics.report import Snapshot
+    from async_plus.diagnostics.snapshot import snapshot
+
 __all__ = [
     "AttemptFailed",
     "AttemptHung",
     "AttemptReady",
     "AttemptReturned",
     "AttemptStarted",
+    "BlockOver",
     "Child",
     "ChildState",
     "Event",
     "GaveUp",
     "HandlerFailed",
+    "Health",
     "Hung",
     "LateFailure",
     "LongWait",
+    "LoopBlocked",
+    "LoopWatch",
     "NotifyFailed",
     "Parked",
     "Place",
     "RetryDelayer",
+    "ScopeInfo",
+    "ServiceInfo",
     "SiblingsRestarted",
+    "SignalDump",
+    "Snapshot",
     "Stopped",
     "StuckTask",
     "StuckTasks",
     "SubscriberFailed",
     "Supervisor",
+    "SupervisorInfo",
     "TaskCancelled",
     "TaskFailed",
+    "TaskInfo",
     "ThreadsLeft",
     "UnexpectedCancellation",
+    "WaitCycle",
+    "WaitInfo",
     "WaitOver",
     "WouldNotStop",
     "__version__",
     "cancel_and_wait",
+    "dump_on_signal",
     "entry_point",
+    "health",
     "heartbeat",
     "ignore",
     "impatient",
@@ -91,10 +119,41 @@ __all__ = [
     "ready",
     "register_waiter",
     "run",
+    "snapshot",
     "stopping",
     "subscribe",
     "supervised",
     "task_scope",
     "try_gather",
+    "watch_loop",
     "watched",
 ]
+
+# Imported when they are asked for: most programs never do, and would wait for them at every start.
+_LATE = {
+    "Health": "async_plus.diagnostics.health",
+    "LoopWatch": "async_plus.diagnostics.loop_watch",
+    "ScopeInfo": "async_plus.diagnostics.parts",
+    "ServiceInfo": "async_plus.diagnostics.parts",
+    "SignalDump": "async_plus.diagnostics.dump",
+    "Snapshot": "async_plus.diagnostics.report",
+    "SupervisorInfo": "async_plus.diagnostics.parts",
+    "TaskInfo": "async_plus.diagnostics.parts",
+    "WaitCycle": "async_plus.diagnostics.parts",
+    "WaitInfo": "async_plus.diagnostics.parts",
+    "dump_on_signal": "async_plus.diagnostics.dump",
+    "health": "async_plus.diagnostics.health",
+    "snapshot": "async_plus.diagnostics.snapshot",
+    "watch_loop": "async_plus.diagnostics.loop_watch",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

@@ -10,10 +10,12 @@ import logging
 import os
 import pkgutil
 import re
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn, get_args
 
+from async_plus._signals import SIGUSR1
 from async_plus._version import __version__
 from async_plus.decorators import supervised
 from async_plus.runner import run
@@ -52,6 +54,16 @@ def _count(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+
+
+def _signal(text: str) -> int | None:
+    name = text.upper()
+    if name == "NONE":
+        return None
+    try:
+        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"must be a signal such as SIGUSR1, or none, got {text!r}") from None
 
 
 def _exceptions(text: str) -> tuple[type[BaseException], ...]:
@@ -105,6 +117,14 @@ def _parser() -> _Parser:
     process = command.add_argument_group("process")
     process.add_argument("--grace", type=_seconds, default=10, metavar="SECONDS", help="for a stop (default: 10)")
     process.add_argument("--drain", type=_seconds, default=0, metavar="SECONDS", help="before it is cancelled")
+    process.add_argument(
+        "--dump-signal",
+        type=_signal,
+        default=SIGUSR1,
+        metavar="NAME",
+        help="makes it tell what all tasks are doing (default: SIGUSR1; none: off)",
+    )
+    process.add_argument("--watch-loop", type=_seconds, metavar="SECONDS", help="report blocks of the event loop")
     process.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="(default: asyncio)")
     process.add_argument("--debug", action="store_true", default=None, help="asyncio's debug mode")
     return parser
@@ -133,6 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         service,
         grace=options.grace,
         drain=options.drain,
+        dump_signal=options.dump_signal,
+        watch_loop=options.watch_loop,
         loop_factory=options.loop_factory,
         debug=options.debug,
     )
@@ -144,7 +166,14 @@ def _read(argv: Sequence[str]) -> tuple[_Main, Options]:
     policy = {option: given[option] for option in POLICY_FLAGS if option in given}
     try:
         Policy(**policy)
-        options = Options(given["grace"], given["drain"], _loop_factory(given["loop"]), given["debug"])
+        options = Options(
+            given["grace"],
+            given["drain"],
+            given["dump_signal"],
+            given["watch_loop"],
+            _loop_factory(given["loop"]),
+            given["debug"],
+        )
     except (TypeError, ValueError) as exc:
         # They name the option as it is called in Python.
         raise _UsageError(re.sub(r"^\w+", lambda name: _flag(name[0]), str(exc))) from None

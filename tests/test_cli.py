@@ -158,6 +158,23 @@ class TestRun:
 
         assert [(options["grace"], options["drain"]) for options in given] == [(2.5, 1), (10, 0)]
 
+    def test_options_of_diagnosis_are_passed_on(self, app, monkeypatch):
+        """A signal by its name, as people write it; or none."""
+        given = []
+        monkeypatch.setattr(cli, "run", lambda service, **options: given.append(options))
+
+        run("clitestapp:once", "--dump-signal", "SIGUSR2", "--watch-loop", "0.5")
+        run("clitestapp:once", "--dump-signal", "usr2")
+        run("clitestapp:once", "--dump-signal", "none")
+        run("clitestapp:once")
+
+        assert [(options["dump_signal"], options["watch_loop"]) for options in given] == [
+            (signal.SIGUSR2, 0.5),
+            (signal.SIGUSR2, None),
+            (None, None),
+            (signal.SIGUSR1, None),
+        ]
+
     def test_the_command_line_of_the_process_is_the_default(self, app, monkeypatch):
         """As for every console script."""
         monkeypatch.setattr(sys, "argv", ["async-plus", "run", "clitestapp:once"])
@@ -267,6 +284,18 @@ BAD = {
     "negative time of a stop": (
         ["run", "clitestapp:once", "--drain=-1"],
         "--drain must be a finite number of seconds >= 0, got -1",
+    ),
+    "no signal": (
+        ["run", "clitestapp:once", "--dump-signal", "USR3"],
+        "argument --dump-signal: must be a signal such as SIGUSR1, or none, got 'USR3'",
+    ),
+    "signal of a stop": (
+        ["run", "clitestapp:once", "--dump-signal", "TERM"],
+        "--dump-signal must be another signal than those that stop the program, got SIGTERM",
+    ),
+    "threshold of zero": (
+        ["run", "clitestapp:once", "--watch-loop", "0"],
+        "--watch-loop must be a finite number of seconds > 0, got 0",
     ),
     "no choice": (
         ["run", "clitestapp:once", "--restart=often"],

@@ -322,6 +322,40 @@ SAMPLES = [
         None,
     ),
     (
+        events.LoopBlocked(blocked_for=0.531, task="feed", blocked_at=HERE, stack=(DEEP.place, HERE)),
+        logging.WARNING,
+        "event loop blocked 0.53 s in task 'feed' at /app/crawl.py:41 in crawl",
+        {
+            "blocked_for": 0.531,
+            "task": "feed",
+            "blocked_at": "/app/crawl.py:41 in crawl",
+            "stack": "/app/pool.py:88 in acquire; /app/crawl.py:41 in crawl",
+        },
+        HERE,
+    ),
+    (
+        events.LoopBlocked(blocked_for=0.531, task=None, blocked_at=None, stack=()),
+        logging.WARNING,
+        "event loop blocked 0.53 s in a callback, at no line of Python",
+        {"blocked_for": 0.531, "task": None, "blocked_at": None, "stack": ""},
+        None,
+    ),
+    (
+        events.BlockOver(blocked_for=3.2, seen=True, task=None, blocked_at=HERE),
+        logging.WARNING,
+        "event loop was blocked 3.20 s, last seen in a callback at /app/crawl.py:41 in crawl",
+        {"blocked_for": 3.2, "seen": True, "task": None, "blocked_at": "/app/crawl.py:41 in crawl"},
+        HERE,
+    ),
+    (
+        events.BlockOver(blocked_for=3.2, seen=False, task=None, blocked_at=None),
+        logging.WARNING,
+        "event loop was blocked 3.20 s, and so were all threads (by C code that keeps the GIL, or the process was "
+        "stopped)",
+        {"blocked_for": 3.2, "seen": False, "task": None, "blocked_at": None},
+        None,
+    ),
+    (
         events.SubscriberFailed(subscriber="Alerts.send", event="TaskFailed", exception=ERROR),
         logging.ERROR,
         "subscriber Alerts.send failed with SecretError on TaskFailed; its further failures are not reported",

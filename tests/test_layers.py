@@ -14,7 +14,7 @@ import async_plus
 # Lowest first. What shares a floor may not import each other; the modules of one package may, without a cycle.
 FLOORS = (
     ("_version", "_checks"),
-    ("_coroutines",),
+    ("_coroutines", "_signals"),
     ("stacks",),
     ("events",),
     ("engine.per_loop",),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import async_plus
+import async_plus.prometheus
 import async_plus.testing
 
 PUBLIC = [
@@ -18,33 +19,47 @@ PUBLIC = [
     "AttemptReady",
     "AttemptReturned",
     "AttemptStarted",
+    "BlockOver",
     "Child",
     "ChildState",
     "Event",
     "GaveUp",
     "HandlerFailed",
+    "Health",
     "Hung",
     "LateFailure",
     "LongWait",
+    "LoopBlocked",
+    "LoopWatch",
     "NotifyFailed",
     "Parked",
     "Place",
     "RetryDelayer",
+    "ScopeInfo",
+    "ServiceInfo",
     "SiblingsRestarted",
+    "SignalDump",
+    "Snapshot",
     "Stopped",
     "StuckTask",
     "StuckTasks",
     "SubscriberFailed",
     "Supervisor",
+    "SupervisorInfo",
     "TaskCancelled",
     "TaskFailed",
+    "TaskInfo",
     "ThreadsLeft",
     "UnexpectedCancellation",
+    "WaitCycle",
+    "WaitInfo",
     "WaitOver",
     "WouldNotStop",
     "__version__",
     "cancel_and_wait",
+    "dump_on_signal",
     "entry_point",
+    "health",
     "heartbeat",
     "ignore",
     "impatient",
@@ -52,11 +67,13 @@ PUBLIC = [
     "ready",
     "register_waiter",
     "run",
+    "snapshot",
     "stopping",
     "subscribe",
     "supervised",
     "task_scope",
     "try_gather",
+    "watch_loop",
     "watched",
 ]
 
@@ -64,6 +81,7 @@ PUBLIC = [
 def test_the_public_names_are_exactly_these():
     """A name is added or removed on purpose only: here, in __all__ and in the changelog."""
     assert async_plus.__all__ == PUBLIC
+    assert async_plus.prometheus.__all__ == ["SupervisionCollector"]
     assert async_plus.testing.__all__ == [
         "Leaks",
         "VirtualClock",
@@ -106,6 +124,25 @@ def test_importing_the_package_imports_nothing_heavy():
 
     loaded = set(printed.stdout.split()) - sys.stdlib_module_names
     assert {name for name in loaded if not name.startswith("_")} == {"async_plus", "wrapt"}
+
+
+def test_what_most_programs_never_use_is_imported_when_it_is_asked_for():
+    """It is found by its name all the same, by dir() and by an import of everything; what does not exist is not."""
+    program = """
+import sys, async_plus
+assert not any(name.startswith('async_plus.diagnostics') for name in sys.modules)
+assert set(async_plus.__all__) <= set(dir(async_plus))
+assert 'Snapshot' in dir(async_plus)
+from async_plus import *
+assert snapshot is async_plus.snapshot
+assert 'async_plus.diagnostics.snapshot' in sys.modules
+"""
+    subprocess.run([sys.executable, "-I", "-c", program], check=True)
+
+    assert set(PUBLIC) <= set(dir(async_plus))
+    with pytest.raises(AttributeError) as caught:
+        async_plus.nothing  # noqa: B018  # asking is all
+    assert str(caught.value) == "module 'async_plus' has no attribute 'nothing'"
 
 
 def test_importing_the_package_imports_no_edge():

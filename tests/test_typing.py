@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import async_plus
+import async_plus.prometheus
 import async_plus.testing
 
 FOLDER = Path(__file__).with_name("typing")
@@ -29,7 +30,10 @@ def asserting_files():
     return [file for file in FOLDER.glob("*.py") if file.name != "mistakes.py"]
 
 
-@pytest.mark.parametrize("module", [async_plus, async_plus.testing], ids=lambda module: module.__name__)
+MODULES = [async_plus, async_plus.prometheus, async_plus.testing]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_every_public_name_is_used_where_types_are_asserted(module):
     """Types are part of the interface: a name that is added without them is told here."""
     used = set().union(*map(names_in, asserting_files()))

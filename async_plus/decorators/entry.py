@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
+from async_plus._signals import SIGUSR1
 from async_plus.decorators.wrapper import AsyncFunction, Decorator, PlainFunction
 from async_plus.runner import run_coroutine
 from async_plus.runner.options import LoopFactory, Options
@@ -36,6 +37,8 @@ def entry_point(
     *,
     grace: float = 10,
     drain: float = 0,
+    dump_signal: int | None = SIGUSR1,
+    watch_loop: float | None = None,
     loop_factory: LoopFactory | None = None,
     debug: bool | None = None,
 ) -> _EntryPoint: ...
@@ -45,6 +48,8 @@ def entry_point(
     *,
     grace: float = 10,
     drain: float = 0,
+    dump_signal: int | None = SIGUSR1,
+    watch_loop: float | None = None,
     loop_factory: LoopFactory | None = None,
     debug: bool | None = None,
 ) -> Any:
@@ -62,6 +67,8 @@ def entry_point(
     Args:
         grace: Seconds that a stop may take before the process ends with code 70.
         drain: Seconds from the first signal until main is cancelled.
+        dump_signal: The signal on which `dump_on_signal` tells what all tasks are doing, None for none.
+        watch_loop: Seconds for which the loop may be blocked until `watch_loop` reports it, None for no watch.
         loop_factory: Makes the loop: `uvloop.new_event_loop`, say.
         debug: Switches the debug mode of the loop on or off.
 
@@ -73,7 +80,7 @@ def entry_point(
 
     .. versionadded:: 1.0
     """
-    options = Options(grace, drain, loop_factory, debug)
+    options = Options(grace, drain, dump_signal, watch_loop, loop_factory, debug)
 
     def make(fn: AsyncFunction, name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -23,7 +23,18 @@ from async_plus import events, stacks
 from async_plus.engine.owned import task_name
 from async_plus.stacks import Place
 
-__all__ = ["Entry", "LogCompletion", "Patience", "Register", "Registers", "Spot", "awaiting", "is_user_code"]
+__all__ = [
+    "Entry",
+    "LogCompletion",
+    "Patience",
+    "Register",
+    "Registers",
+    "Spot",
+    "awaiting",
+    "is_user_code",
+    "place_of",
+    "title_of",
+]
 
 LogCompletion: TypeAlias = Literal["never", "after_long_wait", "always"]
 
@@ -165,6 +176,20 @@ class Registers:
             register = self.by_gap[gap] = Register(self, gap)
         return register
 
+    def in_progress(self) -> list[Entry]:
+        """Return all waits, long or not, the longest first. From any thread, and so perhaps while they change."""
+        entries: list[Entry] = []
+        for register in tuple(self.by_gap.values()):
+            for entry in tuple(register.waits.values()):
+                entries.append(entry if len(entry) != 2 else entry[1].entry)
+        return sorted(entries, key=_since)
+
+    def count_long(self) -> int:
+        """Return how many waits are long, from any thread."""
+        return sum(
+            len(entry) == 2 for register in tuple(self.by_gap.values()) for entry in tuple(register.waits.values())
+        )
+
     def _tidy(self) -> None:
         # Each goes by itself, but only when its timer fires, and many may be made until then:
         #
@@ -176,18 +201,32 @@ class Registers:
         self._limit = max(MANY, 2 * len(self.by_gap))
 
 
+def _since(entry: Entry) -> float:
+    return entry[0]
+
+
+def title_of(entry: Entry) -> str:
+    """Name what is waited for."""
+    return entry[4] or stacks.name_of(entry[2])
+
+
+def place_of(entry: Entry, links: list[stacks.Link]) -> Place | None:
+    """Return the line that waits; *links* are those of the task's chain."""
+    wait = _LongWait(entry)
+    return wait.find_place(links, wait.holder(links))
+
+
 class _LongWait:
     """A wait of which there is something to tell."""
 
     __slots__ = (
         "_awaited",
         "_context",
-        "_entry",
-        "_name",
         "_place",
         "_since",
         "_source",
         "_task",
+        "entry",
         "key",
         "patience",
         "register",
@@ -198,8 +237,8 @@ class _LongWait:
     key: int
 
     def __init__(self, entry: Entry) -> None:
-        self._entry = entry
-        self._since, self._task, self._awaited, self.patience, self._name, self._source, self._context = entry
+        self.entry = entry
+        self._since, self._task, self._awaited, self.patience, _, self._source, self._context = entry
         # Found when first told of; it cannot change while the wait lasts.
         self._place: Place | None = None
 
@@ -220,10 +259,10 @@ class _LongWait:
         events.emit(
             events.WaitOver(
                 level=level,
-                awaited=self._title(),
+                awaited=title_of(self.entry),
                 after=now - self._since,
                 task=task_name(self._task),
-                waiting_at=self._place or self._find_place(awaiting(frame)),
+                waiting_at=self._place or self._choose(awaiting(frame)),
                 outcome=outcome,
                 exception=exc,
                 long=long,
@@ -243,14 +282,13 @@ class _LongWait:
 
     def _complain(self, level: int, now: float) -> None:
         chain = stacks.chain(self._task)
-        holder = self._holder(chain.links)
+        holder = self.holder(chain.links)
         if self._place is None:
-            awaiters = chain.links if holder is None else chain.links[: holder + 1]
-            self._place = self._find_place((link.code, link.lasti) for link in reversed(awaiters) if link.code)
+            self._place = self.find_place(chain.links, holder)
         events.emit(
             events.LongWait(
                 level=level,
-                awaited=self._title(),
+                awaited=title_of(self.entry),
                 after=now - self._since,
                 task=task_name(self._task),
                 waiting_at=self._place,
@@ -258,18 +296,23 @@ class _LongWait:
             )
         )
 
-    def _holder(self, links: list[stacks.Link]) -> int | None:
+    def holder(self, links: list[stacks.Link]) -> int | None:
         """Find the frame that holds this wait open, among those that its task runs through.
 
         Only the garbage collector is asked what a frame holds: to read its variables would keep them alive.
         """
         if not isinstance(self._source, tuple):
-            return next((i for i, link in enumerate(links) if _holds(link.owner, self._entry)), None)
+            return next((i for i, link in enumerate(links) if _holds(link.owner, self.entry)), None)
         inside = [i for i, link in enumerate(links) if link.code is self._source[0]]
         # Entered by an AsyncExitStack, the block is held by a list of that.
         return next((i for i in inside if _holds(links[i].owner, self._awaited)), inside[-1] if inside else None)
 
-    def _find_place(self, spots: Iterable[Spot]) -> Place | None:
+    def find_place(self, links: list[stacks.Link], holder: int | None) -> Place | None:
+        """Find the line that waits, in the task's chain of *links*; that numbered *holder* holds the wait open."""
+        awaiters = links if holder is None else links[: holder + 1]
+        return self._choose((link.code, link.lasti) for link in reversed(awaiters) if link.code)
+
+    def _choose(self, spots: Iterable[Spot]) -> Place | None:
         """Choose from the spots that await, innermost first."""
         awaiters = [spot for spot in spots if is_user_code(spot[0])]
         if isinstance(self._source, tuple):
@@ -286,10 +329,6 @@ class _LongWait:
             if isinstance(code, CodeType) and is_user_code(code):
                 return Place.from_code(code)
         return None
-
-    def _title(self) -> str:
-        return self._name or stacks.name_of(self._awaited)
-
 
 def _holds(owner: object, mine: object) -> bool:
     # The exit of an open block is held as a bound method or, in later Pythons, as the method and its object.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Awaitable, Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable, Iterator
+from types import MethodType
 from typing import Any, Generic, TypeVar
 
 from async_plus import _checks, events, stacks
@@ -238,8 +239,12 @@ class Owner(Generic[_About]):
             delay = self._gap if len(stuck) == len(since) else self._warn_after
         self._warn_at(now + delay)
 
+    def _title(self) -> str:
+        """Name this owner for people."""
+        return self._label
+
     def _waited_on(self) -> str:
-        return stacks.listing(f"{self._label} of", self._mine())
+        return stacks.listing(f"{self._title()} of", self._mine())
 
     def _reports(self, task: asyncio.Future[Any]) -> bool:
         """Tell whether this owner reports the failure of *task*, or raises it."""
@@ -259,11 +264,13 @@ def is_reported(task: asyncio.Future[Any]) -> bool:
     return any(owner._reports(task) for owner in owners_of(task))
 
 
-def owners_of(task: asyncio.Future[Any]) -> list[Owner[Any]]:
-    """Find who owns *task*, which is live."""
-    callbacks = getattr(task, "_callbacks", None) or ()
-    found = (getattr(callback, "__self__", None) for callback, _ in callbacks)
-    return [owner for owner in found if isinstance(owner, Owner)]
+def owners_of(task: asyncio.Future[Any]) -> Iterator[Owner[Any]]:
+    """Yield the owners of *task*, which has not ended, in the order in which they came to own it."""
+    for callback, _ in getattr(task, "_callbacks", None) or ():
+        # Nothing is asked of what is not a method: it may be anything.
+        owner: Any = callback.__self__ if type(callback) is MethodType else None
+        if issubclass(type(owner), Owner):
+            yield owner
 
 
 class Stopping(Owner[bool]):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["per_loop"]
+__all__ = ["peek", "per_loop"]
 
 _T = TypeVar("_T")
 
@@ -25,3 +25,9 @@ def per_loop(loop: asyncio.AbstractEventLoop, factory: Callable[[asyncio.Abstrac
     except (AttributeError, KeyError):
         state: dict[Any, Any] = loop.__dict__.setdefault("_async_plus", {})
         return state.setdefault(factory, factory(loop))  # type: ignore[no-any-return]  # one type per factory
+
+
+def peek(loop: asyncio.AbstractEventLoop, factory: Callable[[asyncio.AbstractEventLoop], _T]) -> _T | None:
+    """Return what *factory* made for *loop*, None if it has not been asked to. From any thread."""
+    state: dict[Any, Any] = getattr(loop, "_async_plus", {})
+    return state.get(factory)

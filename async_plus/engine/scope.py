@@ -77,9 +77,9 @@ class _Children(Watcher):
         self._find_label()
         super()._warn()
 
-    def _waited_on(self) -> str:
+    def _title(self) -> str:
         self._find_label()
-        return super()._waited_on()
+        return super()._title()
 
     def _find_label(self) -> None:
         # Only when it is asked for, because it takes longer to find a line than to run a small scope.
@@ -112,6 +112,11 @@ class _Children(Watcher):
             if timer is not None:
                 timer.cancel()
         self._finished = self._failed = False
+
+    def waited_for(self, wait: _Wait) -> list[asyncio.Future[Any]]:
+        """Return the tasks that *wait* waits for: a child does not wait for those that wait here as well."""
+        waiting = {other.task for other in self._waiters} if wait.task in self._live else ()
+        return [task for task in self._live if task not in waiting]
 
     async def finish(self, seconds: float) -> None:
         """Wait until no task is live, *seconds* at most."""
@@ -350,4 +355,4 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
 
 
 stacks.register_waiter(_Children.wait, lambda variables: variables["self"]._waited_on())
-stacks.register_children(_Children.wait, lambda variables: tuple(variables["self"]._live))
+stacks.register_children(_Children.wait, lambda variables: variables["self"].waited_for(variables["wait"]))

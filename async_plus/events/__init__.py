@@ -10,6 +10,7 @@ The modules:
 
     event.py            what all events have in common
     engine.py           those of tasks, scopes and waits
+    loop.py             those of watched event loops
     supervision.py      those of services
     process.py          those of the process that runs them
     subscribers.py      who gets them
@@ -28,6 +29,7 @@ from async_plus.events.engine import (
     WaitOver,
 )
 from async_plus.events.event import Event
+from async_plus.events.loop import BlockOver, LoopBlocked
 from async_plus.events.process import NotifyFailed, ThreadsLeft, WouldNotStop
 from async_plus.events.subscribers import SubscriberFailed, emit, subscribe, wanted
 from async_plus.events.supervision import (
@@ -47,11 +49,13 @@ __all__ = [
     "AttemptReady",
     "AttemptReturned",
     "AttemptStarted",
+    "BlockOver",
     "Event",
     "GaveUp",
     "HandlerFailed",
     "LateFailure",
     "LongWait",
+    "LoopBlocked",
     "NotifyFailed",
     "SiblingsRestarted",
     "Stopped",

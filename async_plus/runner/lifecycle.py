@@ -15,12 +15,13 @@ from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from async_plus import events, stacks
+from async_plus.diagnostics.loop_watch import LoopWatch
 from async_plus.engine.owned import is_exit, task_name
 from async_plus.runner.exits import WOULD_NOT_STOP, signalled
 from async_plus.runner.leftover import culprits, stop_leftover
 from async_plus.runner.notify import notifying
 from async_plus.runner.options import Options
-from async_plus.runner.signals import handling, may_handle, waking
+from async_plus.runner.signals import dumping, handling, may_handle, waking
 from async_plus.runner.stopping import stop_event
 from async_plus.runner.threads import DaemonPool
 from async_plus.runner.watchdog import Watchdog
@@ -47,6 +48,8 @@ class Lifecycle(Generic[_T]):
     def __init__(self, coro: Coroutine[Any, Any, _T], options: Options) -> None:
         self._grace = options.grace
         self._drain = options.drain
+        self._dump_signal = options.dump_signal
+        self._watch_loop = options.watch_loop
         # It makes the loop, and closes what else there is to close.
         self._runner = asyncio.Runner(debug=options.debug, loop_factory=options.loop_factory)
         self._loop = self._runner.get_loop()
@@ -98,12 +101,24 @@ class Lifecycle(Generic[_T]):
             with notifying(self._loop) as notifier:
                 self._tell_stopping = notifier.stopping
                 on_signal = functools.partial(self._on_signal, watchdog)
-                with handling(on_signal), contextlib.closing(self._runner), waking(self._loop):
+                with (
+                    handling(on_signal),
+                    dumping(self._dump_signal, self._loop),
+                    contextlib.closing(self._runner),
+                    waking(self._loop),
+                ):
                     self._run_to_the_end()
         finally:
             watchdog.end()
 
     def _run_to_the_end(self) -> None:
+        if self._watch_loop is None:
+            self._run_all_phases()
+            return
+        with LoopWatch(self._loop, self._watch_loop):
+            self._run_all_phases()
+
+    def _run_all_phases(self) -> None:
         self._drive(self._main)
         self._note_outcome()
         self._tell_stopping()

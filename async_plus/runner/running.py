@@ -10,6 +10,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from async_plus import _checks
 from async_plus._coroutines import close_unstarted, function_name, is_coroutine_function, what_else
+from async_plus._signals import SIGUSR1
 from async_plus.runner.options import LoopFactory, Options
 
 __all__ = ["run", "run_coroutine", "why_not"]
@@ -22,6 +23,8 @@ def run(
     *args: *_Ts,
     grace: float = 10,
     drain: float = 0,
+    dump_signal: int | None = SIGUSR1,
+    watch_loop: float | None = None,
     loop_factory: LoopFactory | None = None,
     debug: bool | None = None,
 ) -> _T:
@@ -47,6 +50,9 @@ def run(
         grace: Seconds from the cancellation of main, or from its end if nobody cancelled it, until the process stops
             waiting.
         drain: Seconds from the signal to the cancellation.
+        dump_signal: The signal on which `dump_on_signal` tells what all tasks are doing, None for none. If the program
+            handles that signal already, it is left alone.
+        watch_loop: Seconds for which the loop may be blocked until `watch_loop` reports it, None for no watch.
         loop_factory: Makes the loop: `uvloop.new_event_loop`, say.
         debug: Switches the debug mode of the loop on or off.
 
@@ -67,7 +73,7 @@ def run(
     reason = why_not(main)
     if reason is not None:
         raise TypeError(f"run() needs a coroutine function, but {reason}")
-    options = Options(grace, drain, loop_factory, debug)
+    options = Options(grace, drain, dump_signal, watch_loop, loop_factory, debug)
     return run_coroutine("run()", main, args, {}, options)
 
 

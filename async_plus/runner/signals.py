@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable, Generator
 from types import FrameType
 
-__all__ = ["handling", "may_handle", "waking"]
+from async_plus.diagnostics.dump import SignalDump
+from async_plus.runner.options import STOPPING
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+__all__ = ["dumping", "handling", "may_handle", "waking"]
 
 
 def may_handle() -> bool:
@@ -36,7 +37,7 @@ def handling(handle: Callable[[int], None]) -> Generator[None, None, None]:
     """
     process = os.getpid()
     # None is a handler that was not installed by Python, and cannot be put back by it.
-    earlier = {signum: signal.getsignal(signum) or signal.SIG_DFL for signum in _SIGNALS}
+    earlier = {signum: signal.getsignal(signum) or signal.SIG_DFL for signum in STOPPING}
 
     def on_signal(signum: int, frame: FrameType | None) -> None:
         if os.getpid() == process:
@@ -49,7 +50,7 @@ def handling(handle: Callable[[int], None]) -> Generator[None, None, None]:
         signal.signal(signum, earlier[signal.Signals(signum)])
         os.kill(os.getpid(), signum)
 
-    for signum in _SIGNALS:
+    for signum in STOPPING:
         signal.signal(signum, on_signal)
     wakeup = signal.set_wakeup_fd(-1)
     try:
@@ -59,6 +60,16 @@ def handling(handle: Callable[[int], None]) -> Generator[None, None, None]:
         signal.set_wakeup_fd(wakeup)
         for signum, handler in earlier.items():
             signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def dumping(signum: int | None, loop: asyncio.AbstractEventLoop) -> Generator[None, None, None]:
+    """Have *signum* write what *loop* is doing, inside of the block, unless the program handles it in its own way."""
+    if signum is None or signal.getsignal(signum) is not signal.SIG_DFL:
+        yield
+        return
+    with SignalDump(signum, loop):
+        yield
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ The modules, each built on those before it:
     names.py        names of objects, found without running their code
     walk.py         from an awaitable to its innermost frame
     primitives.py   what asyncio's own functions and futures wait on, in words
+    libraries.py    the same of anyio and aiohttp
     waiters.py      the registered functions, and which one answers for a chain
     chain.py        all of it together, for a task
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from asyncio import CancelledError, Future, Task
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,20 +54,22 @@ class Chain:
     .. versionadded:: 1.0
     """
 
-    __slots__ = ("_own", "links", "state", "terminal")
+    __slots__ = ("_given", "_own", "links", "state", "terminal")
 
     def __init__(
         self,
         links: list[Link],
         terminal: object,
         state: State,
-        own: tuple[Sequence[Link], object] | None = None,
+        own: int | None = None,
+        given: object = None,
     ) -> None:
         self.links = links
         self.terminal = terminal
         self.state = state
-        # The part of the chain that is the task's own, where it goes on in another task.
-        self._own = own or (links, terminal)
+        # Where the chain goes on in another task: how many links are the task's own, and that other one.
+        self._own = own
+        self._given = given
 
     def __repr__(self) -> str:
         return f"<Chain {self.state}, {len(self.links)} links>"
@@ -95,12 +96,19 @@ class Chain:
         """Return the place of each link."""
         return tuple(link.place for link in self.links)
 
+    @property
+    def own_links(self) -> list[Link]:
+        """The links that are the task's own: on 3.11 the chain goes through `wait_for` into another task."""
+        return self.links[: self._own]
+
     def waiting_for(self) -> list[Future[Any]]:
         """Return the unfinished futures it waits for (of a gather the children); it never raises."""
         if self.state != "parked":
             return []
         try:
-            return unfinished(waited_for(*self._own))
+            if self._own is not None:  # pragma: <3.12 cover
+                return unfinished(waited_for((), self._given))
+            return unfinished(waited_for(self.links, self.terminal))
         except (Exception, CancelledError):  # as above
             return []
 
@@ -123,10 +131,12 @@ def chain(awaitable: object) -> Chain:
         if not is_task(awaitable):
             return Chain(links, awaitable, "parked")
         terminal, state = _walk_task(awaitable, links)
-        own = None
+        own = given = None
         if sys.version_info < (3, 12):  # pragma: <3.12 cover
-            terminal, state, own = _walk_through_wait_for(awaitable, links, terminal, state)
-        return Chain(links, terminal, state, own)
+            count = len(links)
+            terminal, state, given = _walk_through_wait_for(awaitable, links, terminal, state)
+            own = None if given is None else count
+        return Chain(links, terminal, state, own, given)
     except (Exception, CancelledError):  # a last resort: say what was found
         return Chain(links, None, "parked")
 
@@ -165,22 +175,22 @@ if sys.version_info < (3, 12):  # pragma: <3.12 cover
 
     def _walk_through_wait_for(
         task: Task[Any], links: list[Link], terminal: object, state: State
-    ) -> tuple[object, State, tuple[Sequence[Link], object] | None]:
+    ) -> tuple[object, State, object]:
         """Go on into what wait_for waits for.
 
         Before 3.12 it ran the coroutine in a task of its own, and waited for a future that says nothing:
 
             handler -> wait_for -> a future        (that other task:) Pool.acquire -> Queue.get -> a future
         """
-        own: tuple[Sequence[Link], object] | None = None
+        given: object = None
         seen = {id(task)}
         frames = links
         while state == "parked":
             inner = _given_to_wait_for(frames)
             if inner is None or inner is terminal:
                 break
-            if own is None:
-                own = [], inner
+            if given is None:
+                given = inner
             terminal = inner
             if is_done(inner):
                 state = "ready"
@@ -191,7 +201,7 @@ if sys.version_info < (3, 12):  # pragma: <3.12 cover
                 frames = list[Link]()
                 terminal, state = _walk_task(inner, frames)
                 links += frames
-        return terminal, state, own
+        return terminal, state, given
 
     def _given_to_wait_for(links: list[Link]) -> Future[Any] | None:
         # After its timeout wait_for is not the last frame: it cancels and waits in a function of its own.

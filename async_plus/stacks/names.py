@@ -21,6 +21,7 @@ __all__ = [
     "is_future",
     "is_task",
     "name_of",
+    "name_of_type",
     "plain",
     "task_name",
     "type_name",
@@ -39,7 +40,7 @@ _NOTHING = object()
 type_of: Callable[[object], type[object]] = type
 
 # A metaclass can shadow `__name__`, so the slot is read from `type` itself.
-_name_of_type: Callable[[type], str] = type.__dict__["__name__"].__get__
+name_of_type: Callable[[type], str] = type.__dict__["__name__"].__get__
 
 
 def plain(text: str) -> str:
@@ -49,7 +50,7 @@ def plain(text: str) -> str:
 
 def type_name(thing: object) -> str:
     """Name the type of *thing*."""
-    return _name_of_type(type(thing))
+    return name_of_type(type(thing))
 
 
 def is_task(thing: object) -> TypeGuard[asyncio.Task[Any]]:

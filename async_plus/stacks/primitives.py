@@ -12,9 +12,26 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType
 from typing import Any, TypeAlias
 
-from async_plus.stacks.names import callable_name, is_done, is_task, plain, task_name, type_name, type_of
+from async_plus.stacks.names import callable_name, is_done, is_task, name_of_type, plain, task_name, type_name, type_of
 
-__all__ = ["CHILDREN", "DESCRIBERS", "WAIT_FOR", "behind", "describe_future", "listing", "unfinished"]
+__all__ = [
+    "CHILDREN",
+    "DESCRIBERS",
+    "WAIT_FOR",
+    "Call",
+    "Children",
+    "Describe",
+    "Variables",
+    "behind",
+    "describe_future",
+    "listing",
+    "peer_of",
+    "stream_call",
+    "task_group",
+    "task_group_tasks",
+    "thread",
+    "unfinished",
+]
 
 Variables: TypeAlias = Mapping[str, Any]
 Describe: TypeAlias = Callable[[Variables], str]
@@ -140,29 +157,45 @@ def _socket(sock: Any, function: str, address: object = None) -> str:
     return f"socket fd={sock.fileno()}, {function.rpartition('.')[2]}{_peer(address)}"
 
 
-def _call(function: str) -> Describe:
+class Call:
     """Describe a method by the type of its object, which may be a subclass."""
-    return lambda variables: f"{type_name(variables['self'])}.{function}"
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: str) -> None:
+        self._function = function
+
+    def __call__(self, variables: Variables) -> str:
+        return self.text(type_of(variables["self"]))
+
+    def text(self, kind: type[object]) -> str:
+        """Describe the call on any object of that type."""
+        return f"{name_of_type(kind)}.{self._function}"
 
 
 def _socket_call(function: str) -> Describe:
     return lambda variables: _socket(variables["sock"], function, variables.get("address"))
 
 
-def _stream_call(function: str) -> Describe:
+def stream_call(function: str) -> Describe:
+    """Describe a method of something that has a ``_transport`` by that one's peer."""
+
     def describe(variables: Variables) -> str:
         stream = variables["self"]
-        text = f"{type_name(stream)}.{function}"
-        transport = stream._transport
-        if transport is None:  # a reader that is fed by hand
-            return text
-        if peer := _peer(transport.get_extra_info("peername")):
-            return text + peer
-        # The client's end of a unix socket has no name. The server's has.
-        own = _address(transport.get_extra_info("sockname"))
-        return f"{text}, on {own}" if own else text
+        return f"{type_name(stream)}.{function}{peer_of(stream._transport)}"
 
     return describe
+
+
+def peer_of(transport: Any) -> str:
+    """Write who is at the other end of *transport*, "" if it is not known."""
+    if transport is None:  # of a reader that is fed by hand
+        return ""
+    if peer := _peer(transport.get_extra_info("peername")):
+        return peer
+    # The client's end of a unix socket has no name. The server's has.
+    own = _address(transport.get_extra_info("sockname"))
+    return own and f", on {own}"
 
 
 def _process_call(function: str) -> Describe:
@@ -197,13 +230,15 @@ _SOCKET_CALLS = (
 _READER_CALLS = ("read", "readexactly", "readline", "readuntil")
 
 
-def _task_group_tasks(variables: Variables) -> Iterable[Any]:
+def task_group_tasks(variables: Variables) -> Iterable[Any]:
+    """Return the tasks of a TaskGroup, be it asyncio's or anyio's."""
     tasks: Iterable[Any] = variables["self"]._tasks
     return tasks
 
 
-def _task_group(variables: Variables) -> str:
-    return listing(f"{type_name(variables['self'])} with", _task_group_tasks(variables))
+def task_group(variables: Variables) -> str:
+    """Name the tasks of a TaskGroup."""
+    return listing(f"{type_name(variables['self'])} with", task_group_tasks(variables))
 
 
 def _waited_set(variables: Variables) -> Iterable[Any]:
@@ -219,7 +254,8 @@ def _cancel_and_wait(variables: Variables) -> str:
     return describe_future(variables["fut"]) or type_name(variables["fut"])
 
 
-def _thread(variables: Variables) -> str:
+def thread(variables: Variables) -> str:
+    """Name the function that a thread runs."""
     return f"a thread running {callable_name(variables['func'])}"
 
 
@@ -234,18 +270,18 @@ _KNOWN: list[tuple[CodeType | None, Describe]] = [
     (_code(asyncio.sleep), _sleep),
     (_code(asyncio.wait), lambda variables: listing("wait for", _waited_set(variables))),
     (_CANCEL_AND_WAIT, _cancel_and_wait),
-    (_code(asyncio.to_thread), _thread),
-    (_code(asyncio.TaskGroup.__aexit__), _task_group),
-    (_code(asyncio.Barrier.wait), _call("wait")),
+    (_code(asyncio.to_thread), thread),
+    (_code(asyncio.TaskGroup.__aexit__), task_group),
+    (_code(asyncio.Barrier.wait), Call("wait")),
     (_code(asyncio.Condition.wait), _condition_wait),
-    (_code(asyncio.Event.wait), _call("wait")),
-    (_code(asyncio.Lock.acquire), _call("acquire")),
-    (_code(asyncio.Semaphore.acquire), _call("acquire")),
-    (_code(_Queue.get), _call("get")),
-    (_code(_Queue.join), _call("join")),
-    (_code(_Queue.put), _call("put")),
-    (_code(asyncio.StreamWriter.drain), _stream_call("drain")),
-    (_code(asyncio.StreamWriter.wait_closed), _stream_call("wait_closed")),
+    (_code(asyncio.Event.wait), Call("wait")),
+    (_code(asyncio.Lock.acquire), Call("acquire")),
+    (_code(asyncio.Semaphore.acquire), Call("acquire")),
+    (_code(_Queue.get), Call("get")),
+    (_code(_Queue.join), Call("join")),
+    (_code(_Queue.put), Call("put")),
+    (_code(asyncio.StreamWriter.drain), stream_call("drain")),
+    (_code(asyncio.StreamWriter.wait_closed), stream_call("wait_closed")),
     (_code(subprocess.Process.communicate), _process_call("communicate")),
     (_code(subprocess.Process.wait), _process_call("wait")),
     (_code(_Loop.getaddrinfo), _constant("a thread running getaddrinfo")),
@@ -253,7 +289,7 @@ _KNOWN: list[tuple[CodeType | None, Describe]] = [
     (_code(getattr(_AsCompleted, "_wait_for_one", None)), _constant("as_completed")),
     (_nested_code(asyncio.as_completed, "_wait_for_one"), _constant("as_completed")),
     *((_code(getattr(_Loop, function)), _socket_call(function)) for function in _SOCKET_CALLS),
-    *((_code(getattr(asyncio.StreamReader, function)), _stream_call(function)) for function in _READER_CALLS),
+    *((_code(getattr(asyncio.StreamReader, function)), stream_call(function)) for function in _READER_CALLS),
 ]
 
 # By the id of the code, as in waiters.py.
@@ -264,7 +300,7 @@ CHILDREN: dict[int, tuple[CodeType, Children]] = {
     id(code): (code, children)
     for code, children in (
         (_code(asyncio.wait), _waited_set),
-        (_code(asyncio.TaskGroup.__aexit__), _task_group_tasks),
+        (_code(asyncio.TaskGroup.__aexit__), task_group_tasks),
         (_CANCEL_AND_WAIT, _cancelled),
     )
     if code is not None

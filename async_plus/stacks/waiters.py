@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any, TypeVar
 
+from async_plus.stacks.libraries import children_in, describer_in
 from async_plus.stacks.names import is_future, plain, type_name
 from async_plus.stacks.places import is_event_loop
 from async_plus.stacks.primitives import (
@@ -24,7 +25,17 @@ from async_plus.stacks.primitives import (
 )
 from async_plus.stacks.walk import Link
 
-__all__ = ["describe", "register_children", "register_waiter", "waited_for"]
+__all__ = [
+    "called_of_event_loop",
+    "children_of",
+    "describe",
+    "describe_terminal",
+    "describer_of",
+    "describing",
+    "register_children",
+    "register_waiter",
+    "waited_for",
+]
 
 _T = TypeVar("_T")
 
@@ -97,27 +108,56 @@ def _code_of(func: Any) -> CodeType:
 
 def describe(links: Sequence[Link], terminal: object) -> str:
     """Say what the chain of *links* that ends in *terminal* waits on."""
-    known = _find(links, _registered, past_user_code=True) or _find(links, DESCRIBERS, past_user_code=False)
+    known = describer_of(links)
     if known is not None:
-        return _ask(*known)
-    function = _called_of_event_loop(links)
+        return describing(*known)
+    return describe_terminal(terminal, called_of_event_loop(links))
+
+
+def describer_of(links: Sequence[Link]) -> tuple[Link, Describe] | None:
+    """Find the link that answers for the chain of *links*, and what describes it. It depends on their code alone."""
+    return _find(links, _registered_describer, past_user_code=True) or _find(links, _describer, past_user_code=False)
+
+
+def describe_terminal(terminal: object, function: str) -> str:
+    """Say what *terminal* is, waited for by *function* of the event loop ("" if there is none)."""
     text = describe_future(terminal, function) if is_future(terminal) else None
     return text or function or ("something unknown" if terminal is None else type_name(terminal))
 
 
+def children_of(links: Sequence[Link]) -> tuple[Link, Children] | None:
+    """Find the link that knows for which futures the chain of *links* waits. It depends on their code alone."""
+    return _find(links, _children_of, past_user_code=False)
+
+
 def waited_for(links: Sequence[Link], terminal: object) -> list[Future[Any]]:
     """Return the futures, done or not, that the chain of *links* ending in *terminal* waits for."""
-    known = _find(links, _children, past_user_code=False)
+    known = children_of(links)
     if known is not None:
         link, children = known
         return list(children(link.variables()))
     return behind(terminal) if is_future(terminal) else []
 
 
+def _registered_describer(code: CodeType) -> Describe | None:
+    known = _registered.get(id(code))
+    return None if known is None else known[1]
+
+
+def _describer(code: CodeType) -> Describe | None:
+    known = DESCRIBERS.get(id(code))
+    return describer_in(code) if known is None else known[1]
+
+
+def _children_of(code: CodeType) -> Children | None:
+    known = _children.get(id(code))
+    return children_in(code) if known is None else known[1]
+
+
 def _find(
-    links: Sequence[Link], table: Mapping[int, tuple[CodeType, _T]], *, past_user_code: bool
+    links: Sequence[Link], look_up: Callable[[CodeType], _T | None], *, past_user_code: bool
 ) -> tuple[Link, _T] | None:
-    """Find the link that answers for the chain, among those whose function *table* knows.
+    """Find the link that answers for the chain, among those whose function *look_up* knows.
 
         handler -> Pool.acquire (registered) -> Pool._take -> Queue.get -> a future
 
@@ -126,15 +166,16 @@ def _find(
     """
     found: tuple[Link, _T] | None = None
     for link in reversed(links):
-        entry = table.get(id(link.code))
+        entry = None if link.code is None else look_up(link.code)
         if entry is not None:
-            found = link, entry[1]
+            found = link, entry
         elif link.is_user_code and (found is not None or not past_user_code):
             break
     return found
 
 
-def _ask(link: Link, describe: Callable[[Mapping[str, Any]], object]) -> str:
+def describing(link: Link, describe: Callable[[Mapping[str, Any]], object]) -> str:
+    """Have *describe* say what *link* waits on; it never raises."""
     try:
         text = describe(link.variables())
     except (Exception, CancelledError) as error:  # result() of a cancelled future raises the latter
@@ -146,7 +187,7 @@ def _ask(link: Link, describe: Callable[[Mapping[str, Any]], object]) -> str:
     return f"{link.name} (its describer {failure})"
 
 
-def _called_of_event_loop(links: Sequence[Link]) -> str:
+def called_of_event_loop(links: Sequence[Link]) -> str:
     """Name the public function of asyncio or uvloop that user code is parked in; "" if there is none."""
     found = ""
     for link in reversed(links):

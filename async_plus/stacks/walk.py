@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from async_plus.stacks.names import is_compiled_coroutine, is_future, name_of, type_name, type_of
 from async_plus.stacks.places import Place, is_user_code
 
-__all__ = ["Link", "State", "walk"]
+__all__ = ["FutureIter", "Link", "State", "variable", "walk"]
 
 State: TypeAlias = Literal["new", "running", "ready", "parked", "done"]
 
@@ -34,7 +34,7 @@ class _Loop:
 
 
 _make_future: Any = asyncio.Future
-_FutureIter = type_of(_make_future(loop=_Loop()).__await__())
+FutureIter = type_of(_make_future(loop=_Loop()).__await__())
 # The Python one stays there when the C one replaces it, and a program may use both.
 _PyFuture: Any = getattr(asyncio.futures, "_PyFuture", asyncio.Future)
 _PY_FUTURE_AWAIT: CodeType = _PyFuture.__await__.__code__
@@ -92,11 +92,7 @@ class Link:
 
     def variables(self) -> Mapping[str, Any]:
         """Copy the local variables of the frame, for a describer to read during its call."""
-        frame: FrameType | None = (
-            getattr(self.owner, "cr_frame", None)
-            or getattr(self.owner, "gi_frame", None)
-            or getattr(self.owner, "ag_frame", None)
-        )
+        frame = _frame_of(self.owner)
         if frame is None:
             return {}
         variables = frame.f_locals
@@ -108,6 +104,25 @@ class Link:
         if sys.version_info < (3, 13) and sys.getrefcount(variables) == _UNSHARED:  # pragma: <3.13 cover
             variables.clear()
         return found
+
+
+def variable(owner: object, name: str) -> Any:
+    """Return one local variable of the frame of *owner*, as `Link.variables` does; None if there is none."""
+    frame = _frame_of(owner)
+    if frame is None:
+        return None
+    variables = frame.f_locals
+    found = variables.get(name)
+    if sys.version_info < (3, 13):  # pragma: <3.13 cover
+        variables.clear()
+    return found
+
+
+def _frame_of(owner: Any) -> FrameType | None:
+    frame: FrameType | None = (
+        getattr(owner, "cr_frame", None) or getattr(owner, "gi_frame", None) or getattr(owner, "ag_frame", None)
+    )
+    return frame
 
 
 def walk(awaitable: Any, links: list[Link]) -> tuple[object, State]:
@@ -123,7 +138,7 @@ def walk(awaitable: Any, links: list[Link]) -> tuple[object, State]:
         kind = type_of(awaitable)
         if kind is CoroutineType:
             frame, inner = awaitable.cr_frame, awaitable.cr_await
-        elif kind is _FutureIter:
+        elif kind is FutureIter:
             awaitable = _driven_by(awaitable)
             break
         elif kind is AsyncGeneratorType:

@@ -394,6 +394,7 @@ class Children(Owner[Child]):
         child._is_told = child._to_stop = child._is_up = False
         child._task = None
         self._stopping.discard(child)
+        child._history.since = self._loop.time()
         error: BaseException | None = None
         # What is reported may have others call us, from within an eager task say. They have their turn afterwards.
         self._is_busy = True
@@ -543,7 +544,15 @@ def _waited_on(variables: Mapping[str, Any]) -> str:
     return str(variables["self"]._waited_on())
 
 
+def _child_waited_for(variables: Mapping[str, Any]) -> tuple[asyncio.Future[Any], ...]:
+    task = variables["child"]._task
+    return () if task is None else (task,)
+
+
 for _wait in (Children.until_empty, Children.until_up, Children.until_ended):
     stacks.register_waiter(_wait, _waited_on)
-    stacks.register_children(_wait, lambda variables: tuple(variables["self"]._live))
+stacks.register_children(Children.until_empty, lambda variables: tuple(variables["self"]._live))
+# A child may start or stop another one, and is not waited for itself.
+stacks.register_children(Children.until_up, _child_waited_for)
+stacks.register_children(Children.until_ended, _child_waited_for)
 del _wait

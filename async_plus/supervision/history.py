@@ -11,8 +11,11 @@ from typing import Any
 from async_plus import events
 from async_plus.engine.delayer import Schedule
 from async_plus.engine.owned import UnexpectedCancellation
+from async_plus.engine.per_loop import per_loop
 from async_plus.stacks import Place, is_user_code
+from async_plus.stacks.names import type_name
 from async_plus.supervision.policy import NEVER_RESTARTED, Policy
+from async_plus.supervision.tally import Tally
 from async_plus.supervision.vitals import Hung
 
 __all__ = ["History", "failure_of"]
@@ -45,31 +48,48 @@ class History:
         reports_end: Whether an error that calls for no restart is reported too: nobody awaits the service.
     """
 
-    __slots__ = ("_last", "_name", "_policy", "_reports_end", "_restarts", "_schedule", "_started", "attempt")
+    __slots__ = (
+        "_last",
+        "_policy",
+        "_reports_end",
+        "_restarts",
+        "_schedule",
+        "attempt",
+        "due",
+        "failed_with",
+        "name",
+        "since",
+        "started",
+    )
 
     def __init__(self, policy: Policy, name: str, *, reports_end: bool = False) -> None:
         self._policy = policy
-        self._name = name
+        self.name = name
         self._reports_end = reports_end
         self._schedule: Schedule | None = None
-        self._started = 0.0
+        # When the last attempt began; when it ended, if another one is to follow, and until then, when that begins.
+        self.started = self.since = 0.0
+        self.due: float | None = None
         # In a row, since the last run that was long enough to show that the service works.
         self._restarts = 0
         # What the last failure was and where it was raised; by names, since a type may lead to an attempt's locals.
         self._last: tuple[str, str, Place | None, Place | None] | None = None
         self.attempt = 0
+        # The type of the last failure, however long ago it was.
+        self.failed_with: str | None = None
 
     def start(self, now: float) -> None:
         """Begin the next attempt."""
         self.attempt += 1
-        self._started = now
+        self.started = now
+        self.due = None
         if events.wanted(logging.DEBUG):
-            events.emit(events.AttemptStarted(service=self._name, attempt=self.attempt))
+            events.emit(events.AttemptStarted(service=self.name, attempt=self.attempt))
 
     def stop(self) -> None:
         """Note that whoever waits for the service was cancelled."""
         if events.wanted(logging.INFO):
-            events.emit(events.Stopped(service=self._name, attempt=self.attempt))
+            events.emit(events.Stopped(service=self.name, attempt=self.attempt))
 
     def interrupted(self, interruption: BaseException, task: asyncio.Task[Any], now: float) -> None:
         """Note that *interruption* ends the wait for *task*, whose own end nobody will see."""
@@ -85,11 +105,11 @@ class History:
 
     def report_stopped(self, error: BaseException, now: float) -> None:
         """Report *error*, which ended an attempt that is not followed by another one."""
-        self._report(error, now - self._started, None, None)
+        self._report(error, now - self.started, None, None)
 
     def after_failure(self, error: BaseException, now: float) -> float | None:
         """Return the delay until the next attempt, or None if *error* is the end of it."""
-        ran_for = now - self._started
+        ran_for = now - self.started
         answer = self._answer(error)
         if answer is False:
             if self._reports_end and not isinstance(error, NEVER_RESTARTED):
@@ -97,7 +117,7 @@ class History:
             return None
         # A hung attempt may have been so for long: its time shows nothing.
         if not self._may_restart(0.0 if isinstance(error, Hung) else ran_for):
-            note = f"gave up on {self._name} after {self._restarts} restarts"
+            note = f"gave up on {self.name} after {self._restarts} restarts"
             # A frozen dataclass takes no note, and what a class of the user's has for __notes__ may be anything.
             with contextlib.suppress(Exception):
                 # Not again on an exception that is raised anew each time.
@@ -108,6 +128,7 @@ class History:
         delay = self.next_delay()
         if answer is not True:
             delay = answer
+        self._wait_for(delay, now)
         self._report(error, ran_for, self._restarts, delay)
         return delay
 
@@ -115,16 +136,17 @@ class History:
         """Return the delay until the next attempt, or None if that return is the end of it."""
         if self._policy.restart != "always":
             return None
-        ran_for = now - self._started
+        ran_for = now - self.started
         self._last = None
         if not self._may_restart(ran_for):
             self._give_up(ran_for, None)
             return None
         delay = self.next_delay()
+        self._wait_for(delay, now)
         if events.wanted(logging.INFO):
             events.emit(
                 events.AttemptReturned(
-                    service=self._name, attempt=self.attempt, ran_for=ran_for, restart=self._restarts, delay=delay
+                    service=self.name, attempt=self.attempt, ran_for=ran_for, restart=self._restarts, delay=delay
                 )
             )
         return delay
@@ -135,6 +157,11 @@ class History:
             # Most services that succeed never need one.
             self._schedule = self._policy.schedule()
         return self._schedule.next()
+
+    def _wait_for(self, delay: float, now: float) -> None:
+        per_loop(asyncio.get_running_loop(), Tally).count(self.name)
+        self.since = now
+        self.due = now + delay
 
     def _answer(self, error: BaseException) -> bool | float:
         try:
@@ -160,10 +187,11 @@ class History:
     def _report(self, error: BaseException, ran_for: float, restart: int | None, delay: float | None) -> None:
         raised_at, failed_at = _places(error)
         kind = type(error)
+        self.failed_with = type_name(error)
         last, self._last = self._last, (kind.__module__, kind.__qualname__, raised_at, failed_at)
         events.emit(
             events.AttemptFailed(
-                service=self._name,
+                service=self.name,
                 attempt=self.attempt,
                 ran_for=ran_for,
                 exception=error,
@@ -177,7 +205,7 @@ class History:
     def _give_up(self, ran_for: float, error: BaseException | None) -> None:
         events.emit(
             events.GaveUp(
-                service=self._name,
+                service=self.name,
                 restarts=self._restarts,
                 ran_for=ran_for,
                 exception=error,

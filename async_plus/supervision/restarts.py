@@ -12,11 +12,12 @@ from async_plus import stacks
 from async_plus._coroutines import close_unstarted
 from async_plus.engine.owned import is_exit
 from async_plus.engine.per_loop import per_loop
+from async_plus.stacks.names import task_name
 from async_plus.supervision.history import History, failure_of
 from async_plus.supervision.policy import Policy
 from async_plus.supervision.vitals import Hung, Signs, Vitals
 
-__all__ = ["restarted_by_supervisor", "supervise"]
+__all__ = ["SUPERVISE", "restarted_by_supervisor", "supervise"]
 
 # The policy by which a supervisor restarts what runs in this context: the service itself must not do it, too.
 restarted_by_supervisor: ContextVar[Policy | None] = ContextVar("async_plus_restarted_by_supervisor", default=None)
@@ -204,5 +205,8 @@ def _trim(error: BaseException) -> None:
         tb = tb.tb_next
 
 
-# Parked on a private future, which does not say whom it waits for.
-stacks.register_children(_outlast, lambda variables: [variables["task"]])
+# Known by its code, a service that is supervised is found in the chain of whoever awaits it.
+SUPERVISE = _supervise.__code__
+
+stacks.register_waiter(_outlast, lambda variables: f"task {task_name(variables['task'])}")
+stacks.register_children(_outlast, lambda variables: (variables["task"],))

@@ -6,21 +6,24 @@ import asyncio
 import enum
 import functools
 import inspect
+import itertools
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, NoReturn, Self, get_args
+from weakref import WeakValueDictionary
 
 from async_plus import _checks
 from async_plus._coroutines import close_unstarted, is_coroutine_function
 from async_plus.engine.owned import WARN_AFTER
+from async_plus.engine.per_loop import per_loop
 from async_plus.stacks.names import callable_name
 from async_plus.supervision.child import Child
 from async_plus.supervision.children import Children, Strategy, parent
 from async_plus.supervision.policy import Policy, Service, declared
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "entered"]
 
 # Of a function that is not supervised by itself.
 _PLAIN = Policy(restart="never")
@@ -101,6 +104,10 @@ class Supervisor:
         return self._name
 
     @property
+    def _is_open(self) -> bool:
+        return self._state in (_State.OPEN, _State.ENDING)
+
+    @property
     def children(self) -> tuple[Child, ...]:
         """The children that are neither done nor failed, in the order in which they start."""
         return () if self._children is None else self._children.all()
@@ -112,6 +119,7 @@ class Supervisor:
         self._children = Children(loop, self._name, self._strategy, self._warn_after)
         self._parent = parent.get()
         self._state = _State.OPEN
+        per_loop(loop, entered)[next(_serial)] = self
         return self
 
     async def __aexit__(
@@ -208,6 +216,14 @@ class Supervisor:
         children.note_host()
         await children.until_empty()
         children.raise_failure()
+
+
+_serial = itertools.count()
+
+
+def entered(loop: asyncio.AbstractEventLoop) -> WeakValueDictionary[int, Supervisor]:
+    """Make what `per_loop` keeps for whoever looks at *loop*: the supervisors entered there, in order."""
+    return WeakValueDictionary()
 
 
 def _check_arguments(name: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -19,16 +19,20 @@ from async_plus import (
     RetryDelayer,
     Supervisor,
     cancel_and_wait,
+    dump_on_signal,
     entry_point,
+    health,
     ignore,
     impatient,
     launch_watched,
     run,
+    snapshot,
     stopping,
     subscribe,
     supervised,
     task_scope,
     try_gather,
+    watch_loop,
     watched,
 )
 
@@ -283,3 +287,14 @@ async def wrong_programs() -> None:
     supervised(main)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     await stopping()  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
     print(text)
+
+
+def looks() -> None:
+    dump_on_signal("USR1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    watch_loop("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    watch_loop().lag = 1  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    health().live = True  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    run(fetch, "a", dump_signal="USR1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    entry_point(watch_loop="1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    snapshot(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    snapshot().count = 7  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]

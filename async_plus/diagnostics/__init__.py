@@ -1,0 +1,19 @@
+"""What a program is doing right now, and what is wrong with it.
+
+`snapshot`, each module built on those before it:
+
+    report.py       what a snapshot consists of: plain strings and numbers
+    render.py       the same as a tree of text
+    sights.py       the tasks of a loop, sorted by the instructions at which they stand
+    blocks.py       locks that are held and timeouts that run, by the open blocks of a task
+    cycles.py       who waits for whom, in a circle
+    services.py     supervisors and supervised services
+    snapshot.py     all of it together
+
+What others make of it:
+
+    dump.py         a snapshot whenever the process gets a signal
+    loop_watch.py   what blocks the event loop
+    ask.py          questions to a loop from another thread
+    health.py       live and ready
+"""
