@@ -37,10 +37,13 @@ def snapshot(loop: asyncio.AbstractEventLoop | None = None) -> Snapshot:
 
         print(snapshot())
 
-    It may be called from anywhere: from a coroutine, a signal handler, a debugger, or another thread, be the loop idle
-    or blocked. Nothing is asked of the objects that are met, and nothing of them is shown but names of functions and
-    types, lines of code, names of tasks, and addresses of sockets: no argument, no result, no text of an exception.
-    (What you had `register_waiter` tell is yours.)
+    It may be called in the thread of the loop, from a coroutine, a signal handler or a debugger, be the loop idle or
+    blocked. In another thread have the loop do it (`asyncio.loop.call_soon_threadsafe`): CPython does not protect the
+    frames of a loop that runs from being read meanwhile, and may crash.
+
+    Nothing is asked of the objects that are met, and nothing of them is shown but names of functions and types, lines
+    of code, names of tasks, and addresses of sockets: no argument, no result, no text of an exception. (What you had
+    `register_waiter` tell is yours.)
 
     Args:
         loop: Whose tasks to look at: the running loop by default.
