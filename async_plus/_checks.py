@@ -8,7 +8,7 @@ import math
 import operator
 from typing import SupportsFloat, SupportsIndex, cast
 
-__all__ = ["callback", "count", "kind", "one_of", "seconds"]
+__all__ = ["callback", "count", "kind", "one_of", "seconds", "string"]
 
 
 def seconds(name: str, value: object, *, above_zero: bool = False) -> float:
@@ -57,6 +57,16 @@ def one_of(name: str, value: object, words: tuple[str, ...]) -> None:
     if not (isinstance(value, str) and value in words):
         got = repr(value) if isinstance(value, str) else kind(value)
         raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {got}")
+
+
+def string(name: str, value: object) -> None:
+    """Refuse what is not a string.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {kind(value)}")
 
 
 def callback(name: str, value: object, signature: str) -> None:

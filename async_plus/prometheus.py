@@ -17,8 +17,7 @@ import asyncio
 import weakref
 from collections.abc import Iterator
 
-from async_plus import _checks
-from async_plus.diagnostics.ask import ask
+from async_plus.diagnostics.ask import ask, checked_loop
 from async_plus.diagnostics.health import all_services
 from async_plus.diagnostics.loop_watch import watches_of
 from async_plus.diagnostics.parts import ServiceInfo
@@ -70,14 +69,9 @@ class SupervisionCollector(Collector):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        if loop is None:
-            loop = asyncio._get_running_loop()
-            if loop is None:
-                fix = "make it in a coroutine, or pass the loop"
-                raise RuntimeError(f"SupervisionCollector() needs an event loop, but none is running here: {fix}")
-        elif not isinstance(loop, asyncio.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"loop must be an event loop, got {_checks.kind(loop)}")
-        self._loop = weakref.ref(loop)
+        fix = "make it in a coroutine, or pass the loop"
+        missing = f"SupervisionCollector() needs an event loop, but none is running here: {fix}"
+        self._loop = weakref.ref(checked_loop(loop, missing))
         self._names: dict[str, None] = {}
         self._last: list[ServiceInfo] = []
 

@@ -139,8 +139,8 @@ def impatient(
             patience = USUAL[log_after]
         else:
             patience = check_patience(log_after, log_completion, log_level, stacklevel)
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a string, got {_checks.kind(name)}")
+        if name is not None:
+            _checks.string("name", name)
         if aw is _NOTHING:
             return _ImpatientBlock(patience, name)
         unstarted = close_at_end(aw)

@@ -7,12 +7,29 @@ import concurrent.futures
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["PATIENCE", "ask"]
+from async_plus import _checks
+
+__all__ = ["PATIENCE", "ask", "checked_loop"]
 
 _T = TypeVar("_T")
 
 # Seconds for the answer. Probes and scrapes are not patient either.
 PATIENCE = 0.5
+
+
+def checked_loop(loop: object, missing: str) -> asyncio.AbstractEventLoop:
+    """Return *loop*, or the running one if it is None.
+
+    Raises:
+        RuntimeError: It is None, and no loop is running in this thread: *missing*.
+        TypeError: It is no event loop.
+    """
+    found = asyncio._get_running_loop() if loop is None else loop
+    if found is None:
+        raise RuntimeError(missing)
+    if not isinstance(found, asyncio.AbstractEventLoop):
+        raise TypeError(f"loop must be an event loop, got {_checks.kind(found)}")
+    return found
 
 
 def ask(loop: asyncio.AbstractEventLoop, question: Callable[[], _T]) -> _T | None:

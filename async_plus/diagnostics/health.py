@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from async_plus import _checks
-from async_plus.diagnostics.ask import PATIENCE, ask
+from async_plus.diagnostics.ask import PATIENCE, ask, checked_loop
 from async_plus.diagnostics.loop_watch import LoopWatch, watches_of
 from async_plus.diagnostics.parts import ServiceInfo
 from async_plus.diagnostics.services import attempts_in, supervisors_of
@@ -60,12 +59,7 @@ def health(loop: asyncio.AbstractEventLoop | None = None) -> Health:
 
     .. versionadded:: 1.0
     """
-    if loop is None:
-        loop = asyncio._get_running_loop()
-        if loop is None:
-            raise RuntimeError("health() needs a loop, as none is running in this thread: pass the one to judge")
-    elif not isinstance(loop, asyncio.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"loop must be an event loop, got {_checks.kind(loop)}")
+    loop = checked_loop(loop, "health() needs a loop, as none is running in this thread: pass the one to judge")
     watches = watches_of(loop)
     blocked = _blocked(loop, watches)
     unready = None if blocked and asyncio._get_running_loop() is not loop else ask(loop, lambda: _unready(loop))

@@ -11,7 +11,7 @@ from itertools import islice
 from types import FunctionType
 from typing import Any
 
-from async_plus import _checks
+from async_plus.diagnostics.ask import checked_loop
 from async_plus.diagnostics.blocks import Locks
 from async_plus.diagnostics.cycles import cycles_of, order
 from async_plus.diagnostics.parts import ScopeInfo, TaskInfo, WaitCycle, WaitInfo
@@ -54,12 +54,7 @@ def snapshot(loop: asyncio.AbstractEventLoop | None = None) -> Snapshot:
 
     .. versionadded:: 1.0
     """
-    if loop is None:
-        loop = asyncio._get_running_loop()
-        if loop is None:
-            raise RuntimeError("snapshot() needs a loop, as none is running in this thread: pass the one to look at")
-    elif not isinstance(loop, asyncio.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"loop must be an event loop, got {_checks.kind(loop)}")
+    loop = checked_loop(loop, "snapshot() needs a loop, as none is running in this thread: pass the one to look at")
     snapper = _Snapper(loop)
     try:
         return snapper.snapshot()

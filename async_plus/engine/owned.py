@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from asyncio import CancelledError
 from collections.abc import Awaitable, Collection, Iterable, Iterator
 from types import MethodType
@@ -13,6 +14,7 @@ from async_plus._coroutines import close_unstarted
 
 __all__ = [
     "WARN_AFTER",
+    "BlockState",
     "Owner",
     "Stopping",
     "UnexpectedCancellation",
@@ -28,6 +30,15 @@ __all__ = [
 WARN_AFTER = 5.0
 
 _About = TypeVar("_About")
+
+
+class BlockState(enum.Enum):
+    """What a block that owns tasks is at."""
+
+    CREATED = "not entered"
+    OPEN = "open"
+    ENDING = "ending"
+    CLOSED = "closed"
 
 
 class UnexpectedCancellation(RuntimeError):  # noqa: N818  # it is named like the CancelledError it stands for
@@ -179,11 +190,19 @@ class Owner(Generic[_About]):
         Returns:
             The first cancellation of the host that came meanwhile.
         """
+        if self._live:
+            self._cancel()
+        return await self._outlast(self._live)
+
+    async def _outlast(self, running: Collection[object]) -> CancelledError | None:
+        """Wait until *running* is empty, however often the host is cancelled.
+
+        Returns:
+            The first cancellation of the host that came meanwhile.
+        """
         outer = None
         try:
-            if self._live:
-                self._cancel()
-            while self._live:
+            while running:
                 try:
                     await self._settle()
                 except CancelledError as exc:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import sys
 from asyncio import CancelledError
 from collections.abc import Coroutine
@@ -13,7 +12,7 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from async_plus import _checks, stacks
 from async_plus._coroutines import close_unstarted
-from async_plus.engine.owned import WARN_AFTER
+from async_plus.engine.owned import WARN_AFTER, BlockState
 from async_plus.engine.watch import ExceptionHandler, Watcher, check_handler
 from async_plus.stacks import Place
 
@@ -22,13 +21,6 @@ __all__ = ["task_scope"]
 _T = TypeVar("_T")
 
 _RETURN_WHEN = (asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION, asyncio.ALL_COMPLETED)
-
-
-class _State(enum.Enum):
-    CREATED = "not entered"
-    OPEN = "open"
-    ENDING = "ending"
-    CLOSED = "closed"
 
 
 class _Wait:
@@ -206,7 +198,7 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
         self._name = name
         caller = sys._getframe(1)
         self._origin = caller.f_code, caller.f_lasti
-        self._state = _State.CREATED
+        self._state = BlockState.CREATED
         self._accepts = False
         self._children: _Children | None = None
 
@@ -221,11 +213,11 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
         raise TypeError("use 'async with task_scope()', not 'with'")
 
     async def __aenter__(self) -> Self:
-        if self._state is not _State.CREATED:
+        if self._state is not BlockState.CREATED:
             raise RuntimeError(f"a task_scope can be entered once, and this one is {self._state.value}")
         loop = asyncio.get_running_loop()
         self._children = _Children(loop, self._name, self._origin, self._on_exception, self._warn_after)
-        self._state = _State.OPEN
+        self._state = BlockState.OPEN
         self._accepts = True
         return self
 
@@ -233,9 +225,9 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         children = self._children
-        if children is None or self._state is not _State.OPEN:
+        if children is None or self._state is not BlockState.OPEN:
             raise RuntimeError(f"this task_scope cannot be left, since it is {self._state.value}")
-        self._state = _State.ENDING
+        self._state = BlockState.ENDING
         outer: CancelledError | None = None
         later: CancelledError | None = None
         try:
@@ -256,7 +248,7 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
                 outer.__context__ = exc
                 raise outer
         finally:
-            self._state = _State.CLOSED
+            self._state = BlockState.CLOSED
             self._accepts = False
             del children._callback
             # The traceback holds this frame: what leads from it to the exceptions would close a cycle.
@@ -297,7 +289,7 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
         return children._launch(sys._getframe(1), coro, name, on_exception, context)
 
     def _why_not(self) -> str:
-        if self._state is _State.CREATED:
+        if self._state is BlockState.CREATED:
             return "cannot launch before the task_scope is entered: use 'async with task_scope() as scope'"
         if not self._accepts:
             return "cannot launch into a closed task_scope: its block has ended"

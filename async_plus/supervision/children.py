@@ -200,17 +200,8 @@ class Children(Owner[Child]):
         Returns:
             The first cancellation of the host that came meanwhile.
         """
-        outer = None
-        try:
-            self.close()
-            while self._children:
-                try:
-                    await self._settle()
-                except CancelledError as exc:
-                    outer = outer or exc
-            return outer
-        finally:
-            del outer
+        self.close()
+        return await self._outlast(self._children)
 
     def let_host_go(self) -> None:
         """Forget the host, whose task may hold what it ended in."""

@@ -72,7 +72,8 @@ class Policy:
             _checks.count("max_restarts", self.max_restarts, least=0)
         if self.ready is not True and self.ready is not False:
             raise TypeError(f"ready must be True or False, got {_checks.kind(self.ready)}")
-        _check_name(self.name)
+        if self.name is not None:
+            _checks.string("name", self.name)
 
     def schedule(self) -> Schedule:
         """Return a place of its own in the delays."""
@@ -195,8 +196,3 @@ def _is_exception_type(kind: object) -> bool:
 def _kind(value: object) -> str:
     hint = " object (name its type)" if isinstance(value, BaseException) else ""
     return _checks.kind(value) + hint
-
-
-def _check_name(name: object) -> None:
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name must be a string, got {_checks.kind(name)}")

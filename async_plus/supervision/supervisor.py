@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import functools
 import inspect
 import itertools
@@ -16,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from async_plus import _checks
 from async_plus._coroutines import close_unstarted, is_coroutine_function
-from async_plus.engine.owned import WARN_AFTER
+from async_plus.engine.owned import WARN_AFTER, BlockState
 from async_plus.engine.per_loop import per_loop
 from async_plus.stacks.names import callable_name
 from async_plus.supervision.child import Child
@@ -27,13 +26,6 @@ __all__ = ["Supervisor", "entered"]
 
 # Of a function that is not supervised by itself.
 _PLAIN = Policy(restart="never")
-
-
-class _State(enum.Enum):
-    CREATED = "not entered"
-    OPEN = "open"
-    ENDING = "ending"
-    CLOSED = "closed"
 
 
 class Supervisor:
@@ -79,13 +71,12 @@ class Supervisor:
     __slots__ = ("__weakref__", "_children", "_name", "_parent", "_state", "_strategy", "_warn_after")
 
     def __init__(self, name: str, *, strategy: Strategy = "one_for_one", warn_after: float = WARN_AFTER) -> None:
-        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # not everybody checks types
-            raise TypeError(f"name must be a string, got {_checks.kind(name)}")
+        _checks.string("name", name)
         _checks.one_of("strategy", strategy, get_args(Strategy))
         self._name = name
         self._strategy: Strategy = strategy
         self._warn_after = _checks.seconds("warn_after", warn_after, above_zero=True)
-        self._state = _State.CREATED
+        self._state = BlockState.CREATED
         self._children: Children | None = None
         self._parent: Child | None = None
 
@@ -105,7 +96,7 @@ class Supervisor:
 
     @property
     def _is_open(self) -> bool:
-        return self._state in (_State.OPEN, _State.ENDING)
+        return self._state in (BlockState.OPEN, BlockState.ENDING)
 
     @property
     def children(self) -> tuple[Child, ...]:
@@ -113,12 +104,12 @@ class Supervisor:
         return () if self._children is None else self._children.all()
 
     async def __aenter__(self) -> Self:
-        if self._state is not _State.CREATED:
+        if self._state is not BlockState.CREATED:
             raise RuntimeError(f"a Supervisor can be entered once, and this one is {self._state.value}")
         loop = asyncio.get_running_loop()
         self._children = Children(loop, self._name, self._strategy, self._warn_after)
         self._parent = parent.get()
-        self._state = _State.OPEN
+        self._state = BlockState.OPEN
         per_loop(loop, entered)[next(_serial)] = self
         return self
 
@@ -126,9 +117,9 @@ class Supervisor:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         children = self._children
-        if children is None or self._state is not _State.OPEN:
+        if children is None or self._state is not BlockState.OPEN:
             raise RuntimeError(f"this Supervisor cannot be left, since it is {self._state.value}")
-        self._state = _State.ENDING
+        self._state = BlockState.ENDING
         outer: CancelledError | None = None
         try:
             if isinstance(exc, GeneratorExit) and not children._may_await():
@@ -142,7 +133,7 @@ class Supervisor:
             if exc is None and not children.is_failure_raised:
                 children.raise_failure()
         finally:
-            self._state = _State.CLOSED
+            self._state = BlockState.CLOSED
             children.report_failure_unless(exc)
             children.let_host_go()
             # The traceback holds this frame: what leads from it to the exceptions would close a cycle.
@@ -176,8 +167,8 @@ class Supervisor:
         children = self._children
         try:
             service = _service(fn)
-            if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"name must be a string, got {_checks.kind(name)}")
+            if name is not None:
+                _checks.string("name", name)
             if children is None:
                 raise RuntimeError("cannot start a child before the Supervisor is entered: use 'async with' first")
             children.check_open(f"start {name or service.name!r}")
