@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import math
 import sys
+import warnings
 from collections.abc import Callable
 
 from async_plus.testing import VirtualClock, VirtualClockLoop, deadlock
@@ -48,7 +50,21 @@ def eager(factory: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[], asyn
 
 if uvloop is not None:
 
-    class VirtualUvloop(uvloop.Loop):
+    class Uvloop(uvloop.Loop):
+        """uvloop whose close() never hangs.
+
+        It closes what was left open and warns of it. Raised as an error, the warning keeps it from closing that one,
+        and then it waits for it for ever.
+        """
+
+        def close(self):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", ResourceWarning)
+                super().close()
+            for warning in caught:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+    class VirtualUvloop(Uvloop):
         """uvloop on virtual time.
 
         Its clock is out of reach, but not its timers: all go through `call_at`, and tasks schedule their steps
@@ -60,13 +76,16 @@ if uvloop is not None:
         IDLE_ROUNDS = 3
         # Real seconds between looks at an executor's threads, and for bytes to cross the loopback interface.
         PAUSE = 0.002
+        # As many of them as bytes get on a busy machine before their absence is called a deadlock.
+        LAST_PAUSES = 500
 
         def __init__(self):
             self.clock = VirtualClock()
             self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
             self._serial = itertools.count()
             self._steps = self._steps_seen = self._idle = self._threads_at_work = 0
-            self._tick_is_scheduled = self._uses_sockets = self._paused = False
+            self._pauses = 0
+            self._tick_is_scheduled = self._uses_sockets = False
             self._failure: RuntimeError | None = None
 
         def time(self):
@@ -87,13 +106,16 @@ if uvloop is not None:
         def _timer_handle_cancelled(self, timer):
             """Called by timer.cancel(). It is dropped when its turn comes."""
 
-        def create_connection(self, *args, **kwargs):
+        # Both look names up in a thread of libuv's.
+        async def create_connection(self, *args, **kwargs):
             self._uses_sockets = True
-            return super().create_connection(*args, **kwargs)
+            with self._thread_at_work():
+                return await super().create_connection(*args, **kwargs)
 
-        def create_server(self, *args, **kwargs):
+        async def create_server(self, *args, **kwargs):
             self._uses_sockets = True
-            return super().create_server(*args, **kwargs)
+            with self._thread_at_work():
+                return await super().create_server(*args, **kwargs)
 
         def run_in_executor(self, executor, func, *args):
             future = super().run_in_executor(executor, func, *args)
@@ -102,9 +124,14 @@ if uvloop is not None:
             return future
 
         async def shutdown_default_executor(self, *args, **kwargs):
+            with self._thread_at_work():
+                await super().shutdown_default_executor(*args, **kwargs)
+
+        @contextlib.contextmanager
+        def _thread_at_work(self):
             self._threads_at_work += 1
             try:
-                await super().shutdown_default_executor(*args, **kwargs)
+                yield
             finally:
                 self._threads_at_work -= 1
 
@@ -131,15 +158,16 @@ if uvloop is not None:
         def _tick(self):
             self._tick_is_scheduled = False
             if self._steps != self._steps_seen:
-                self._idle, self._paused = 0, False
+                self._idle = self._pauses = 0
             self._idle += 1
             if self._idle > self.IDLE_ROUNDS:
-                if self._threads_at_work or (self._uses_sockets and not self._paused):
-                    self._paused = True
-                    self._schedule_tick(real_pause=self.PAUSE)
-                    return
                 while self._timers and self._timers[0][-1].cancelled():
                     heapq.heappop(self._timers)
+                pauses = 1 if self._timers else self.LAST_PAUSES
+                if self._threads_at_work or (self._uses_sockets and self._pauses < pauses):
+                    self._pauses += 1
+                    self._schedule_tick(real_pause=self.PAUSE)
+                    return
                 if not self._timers:
                     self._failure = deadlock(self)
                     self.stop()
@@ -162,5 +190,5 @@ def factories(*, virtual: bool) -> dict[str, Callable[[], asyncio.AbstractEventL
     if sys.version_info >= (3, 12):
         found["eager"] = eager(default)
     if uvloop is not None:
-        found["uvloop"] = VirtualUvloop if virtual else uvloop.new_event_loop
+        found["uvloop"] = VirtualUvloop if virtual else Uvloop
     return found

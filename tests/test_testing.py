@@ -9,6 +9,7 @@ import selectors
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import freezegun
@@ -143,6 +144,18 @@ class TestVirtualClock:
             await writer.wait_closed()
 
         assert virtual_clock.elapsed == 0
+
+    @virtual
+    async def test_bytes_that_are_late_are_no_deadlock(self):
+        """With no timer to jump to, a busy machine gets longer to deliver them."""
+        ours, theirs = socket.socketpair()
+        sent = threading.Timer(0.05, theirs.send, [b"hello\n"])
+        with theirs:
+            reader, writer = await asyncio.open_connection(sock=ours)
+            sent.start()
+            assert await reader.readline() == b"hello\n"
+            writer.close()
+            await writer.wait_closed()
 
     async def test_only_the_innermost_frozen_clock_moves(self, virtual_clock):
         """A test that freezes time at a date of its own sees that date move on."""

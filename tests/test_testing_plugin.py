@@ -271,7 +271,7 @@ class TestThisSuite:
             "REAL default asyncio False False",
             "REAL debug loops True False",
             *(["REAL eager asyncio False True"] if eager else []),
-            "REAL uvloop uvloop False False",
+            "REAL uvloop loops False False",
             f"VIRTUAL default {VirtualClockLoop.__name__} False False",
             "VIRTUAL debug VirtualDebugLoop True False",
             *([f"VIRTUAL eager {VirtualClockLoop.__name__} False True"] if eager else []),
@@ -290,6 +290,21 @@ class TestThisSuite:
         result.stdout.fnmatch_lines(
             ["E * conftest.Hang: the test still runs after 0.1 s", "E * 'Task-*' at *:6 in test_it on Event.wait"]
         )
+
+    @pytest.mark.parametrize("clock", ["", "virtual_clock"])
+    def test_a_connection_left_open_is_an_error_and_no_hang(self, own, clock):
+        """uvloop would wait for ever for what a warning, raised as an error, kept it from closing."""
+        source = (
+            "import socket\n\n"
+            f"async def test_it({clock}):\n"
+            "    global peer\n    ours, peer = socket.socketpair()\n"
+            "    await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)\n"
+        )
+
+        result = own(source, "-k", "uvloop", "-W", "error")
+
+        result.assert_outcomes(passed=1, errors=1, deselected=len(factories(virtual=False)) - 1)
+        result.stdout.fnmatch_lines(["E *ResourceWarning: unclosed resource <*Transport *"])
 
     def test_a_plain_test_that_hangs_is_ended(self, own):
         """The limit holds for synchronous tests too."""
