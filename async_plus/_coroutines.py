@@ -74,7 +74,7 @@ def what_else(target: Any, do: str = "decorate") -> str:
     if not callable(target):
         if hasattr(target, "__get__"):
             return f"got {type(target).__qualname__} ({do} the function inside it)"
-        return f"got {kind(target)} (options are given by name)"
+        return f"got {kind(target)}" + (" (options are given by name)" if do == "decorate" else "")
     if inspect.isroutine(target):
         return f'{name} is a plain function (is "async" missing before "def"?)'
     return f"got {kind(target)}, whose __call__ is not async"

@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from types import TracebackType
 from typing import Any, NoReturn, get_args
 
 from async_plus._signals import SIGUSR1
@@ -34,8 +35,8 @@ class _UsageError(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, without the usage."""
-        raise _UsageError(message)
+        """Say what is wrong in one line, without the usage, and as a policy says it: ``--grace must be ...``."""
+        raise _UsageError(re.sub(r"^argument ", "", message).replace(": must ", " must ", 1))
 
 
 def _seconds(text: str) -> float:
@@ -86,21 +87,28 @@ def _exception(name: str) -> type[BaseException]:
     return found
 
 
+_SECONDS: dict[str, Any] = {"type": _seconds, "metavar": "SECONDS"}
+
 # The options of a policy, by their names there, and how each is read.
 POLICY_FLAGS: dict[str, dict[str, Any]] = {
-    "delays": {"type": _list_of_seconds, "metavar": "SECONDS,...", "help": "before each restart in a row"},
-    "random_shift": {"type": _seconds, "metavar": "SECONDS", "help": "each delay grows by a random part of these"},
-    "reset_after": {"type": _seconds, "metavar": "SECONDS", "help": "a run of more than these was stable"},
-    "on": {"type": _exceptions, "metavar": "NAME,...", "help": "exceptions that call for a restart"},
+    "delays": {
+        "type": _list_of_seconds,
+        "metavar": "SECONDS,...",
+        "help": "before each restart in a row (default: 0,1,10,60)",
+    },
+    "random_shift": {**_SECONDS, "help": "each delay grows by a random part of these (default: 0)"},
+    "reset_after": {**_SECONDS, "help": "a longer run was stable (default: the longest delay, at least 60)"},
+    "on": {"type": _exceptions, "metavar": "NAME,...", "help": "what calls for a restart (default: Exception)"},
     "restart": {"choices": get_args(RestartWhen), "help": "when to restart (default: on_error)"},
-    "max_restarts": {"type": _count, "metavar": "N", "help": "give up after so many in a row"},
-    "heartbeat": {"type": _seconds, "metavar": "SECONDS", "help": "restart if heartbeat() is not called as often"},
-    "ready": {"action": "store_true", "help": "it counts as started when it calls ready()"},
-    "name": {"metavar": "NAME", "help": "its name in the log"},
+    "max_restarts": {"type": _count, "metavar": "N", "help": "give up after so many in a row (default: never)"},
+    "heartbeat": {**_SECONDS, "help": "restart if heartbeat() is not called as often (default: off)"},
+    "ready": {"action": "store_true", "help": "it counts as started when it calls ready() (default: at once)"},
+    "name": {"metavar": "NAME", "help": "its name in the log (default: that of the function)"},
 }
 
 
-def _parser() -> _Parser:
+def _parsers() -> tuple[_Parser, _Parser]:
+    """Return the parser of the whole line, and that of the command within."""
     parser = _Parser(prog="async-plus", description="Supervision for asyncio services.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"async_plus {__version__}")
     commands = parser.add_subparsers(required=True, metavar="run", parser_class=_Parser)
@@ -115,8 +123,8 @@ def _parser() -> _Parser:
     for option, settings in POLICY_FLAGS.items():
         policy.add_argument(_flag(option), dest=option, default=argparse.SUPPRESS, **settings)
     process = command.add_argument_group("process")
-    process.add_argument("--grace", type=_seconds, default=10, metavar="SECONDS", help="for a stop (default: 10)")
-    process.add_argument("--drain", type=_seconds, default=0, metavar="SECONDS", help="before it is cancelled")
+    process.add_argument("--grace", **_SECONDS, default=10, help="to stop, once it is cancelled (default: 10)")
+    process.add_argument("--drain", **_SECONDS, default=0, help="to end by itself, before that (default: 0)")
     process.add_argument(
         "--dump-signal",
         type=_signal,
@@ -124,10 +132,10 @@ def _parser() -> _Parser:
         metavar="NAME",
         help="makes it tell what all tasks are doing (default: SIGUSR1; none: off)",
     )
-    process.add_argument("--watch-loop", type=_seconds, metavar="SECONDS", help="report blocks of the event loop")
+    process.add_argument("--watch-loop", **_SECONDS, help="report longer blocks of the event loop (default: off)")
     process.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="(default: asyncio)")
     process.add_argument("--debug", action="store_true", default=None, help="asyncio's debug mode")
-    return parser
+    return parser, command
 
 
 def _flag(option: str) -> str:
@@ -137,7 +145,8 @@ def _flag(option: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv*, that of the process by default, and return the exit code.
 
-    What `run` raises, it raises: SystemExit and KeyboardInterrupt after a signal, and the error of the service.
+    What `run` raises, it raises: SystemExit and KeyboardInterrupt after a signal, and the error of the service. Python
+    ends with the exit code that shells expect of each.
     """
     if not {"", os.getcwd()} & set(sys.path):
         # As for `python -m`, which the installed command is not.
@@ -149,20 +158,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    run(
-        service,
-        grace=options.grace,
-        drain=options.drain,
-        dump_signal=options.dump_signal,
-        watch_loop=options.watch_loop,
-        loop_factory=options.loop_factory,
-        debug=options.debug,
-    )
+    try:
+        run(
+            service,
+            grace=options.grace,
+            drain=options.drain,
+            dump_signal=options.dump_signal,
+            watch_loop=options.watch_loop,
+            loop_factory=options.loop_factory,
+            debug=options.debug,
+        )
+    except KeyboardInterrupt:
+        # Its traceback would show nothing but us. Still raised, it tells the shell that Ctrl-C was the end.
+        sys.excepthook = _hide_interrupt
+        raise
     return 0
 
 
+def _hide_interrupt(kind: type[BaseException], exc: BaseException, tb: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, exc, tb)
+
+
 def _read(argv: Sequence[str]) -> tuple[_Main, Options]:
-    given = vars(_parser().parse_args(argv))
+    parser, command = _parsers()
+    parsed, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = re.findall(r"--[\w-]+", command.format_usage())
+        flag = unknown[0].partition("=")[0]
+        raise _UsageError(f"nothing is known of {flag}{_did_you_mean(flag, known)}")
+    given = vars(parsed)
     policy = {option: given[option] for option in POLICY_FLAGS if option in given}
     try:
         Policy(**policy)
@@ -176,7 +201,7 @@ def _read(argv: Sequence[str]) -> tuple[_Main, Options]:
         )
     except (TypeError, ValueError) as exc:
         # They name the option as it is called in Python.
-        raise _UsageError(re.sub(r"^\w+", lambda name: _flag(name[0]), str(exc))) from None
+        raise _UsageError(re.sub(r"^(\w+)(\[\d+\])?", lambda name: _flag(name[1]), str(exc))) from None
     target = given["target"]
     service = _load(target)
     if declared(service) is None:
@@ -212,8 +237,7 @@ def _load(target: str) -> _Main:
     at = f"module {module!r}"
     for name in path.split("."):
         if not hasattr(found, name):
-            close = difflib.get_close_matches(name, dir(found), 1)
-            raise _UsageError(f"{at} has no {name!r}" + "".join(f" (did you mean {match!r}?)" for match in close))
+            raise _UsageError(f"{at} has no {name!r}{_did_you_mean(name, dir(found))}")
         found, at = getattr(found, name), repr(name)
     reason = why_not(found)
     if reason is not None:
@@ -224,6 +248,10 @@ def _load(target: str) -> _Main:
         raise _UsageError(f"{target} must be callable without arguments, but: {exc}") from None
     service: _Main = found
     return service
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    return "".join(f" (did you mean {match}?)" for match in difflib.get_close_matches(name, known, 1))
 
 
 def _is_dotted_name(text: str) -> bool:

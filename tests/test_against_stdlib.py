@@ -130,7 +130,7 @@ class TestLaterErrors:
         )
 
         assert messages(caplog) == [
-            ("ERROR", "task 'saver' failed with Bang while try_gather was already ending"),
+            ("ERROR", "task 'saver' failed with Bang, not raised by try_gather: it ends otherwise"),
         ]
         released.set_result(None)
         with pytest.raises(Boom):
@@ -268,7 +268,7 @@ class TestCancellation:
 
         assert host.cancelled()
         assert messages(caplog) == [
-            ("ERROR", "task 'saver' failed with Boom while try_gather was already ending"),
+            ("ERROR", "task 'saver' failed with Boom, not raised by try_gather: it ends otherwise"),
         ]
 
     async def test_gather_cancelled_after_its_failure_has_nothing_more_to_say(self):
@@ -480,9 +480,9 @@ class TestStuckTasks:
         assert virtual_clock.elapsed == 60
         starts = [message.split(" parked ")[0] for _, message in messages(caplog)]
         assert starts == [
-            "try_gather still waits for 1 cancelled task(s) after 5.0 s: 'stubborn'",
-            "try_gather still waits for 1 cancelled task(s) after 15.0 s: 'stubborn'",
-            "try_gather still waits for 1 cancelled task(s) after 35.0 s: 'stubborn'",
+            "try_gather still waits for 1 cancelled task after 5.0 s: 'stubborn'",
+            "try_gather still waits for 1 cancelled task after 15.0 s: 'stubborn'",
+            "try_gather still waits for 1 cancelled task after 35.0 s: 'stubborn'",
         ]
 
 

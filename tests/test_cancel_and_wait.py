@@ -183,7 +183,7 @@ class TestErrors:
 
         [record] = caplog.records
         assert messages(caplog) == [
-            ("ERROR", "task 'saver' failed with Boom while cancel_and_wait was already ending"),
+            ("ERROR", "task 'saver' failed with Boom, not raised by cancel_and_wait: it ends otherwise"),
         ]
         assert record.exc_info[1] is error
 
@@ -194,7 +194,7 @@ class TestErrors:
         stopping = await start(cancel_and_wait(stubborn, failing))
 
         assert messages(caplog) == [
-            ("ERROR", "task 'saver' failed with Boom while cancel_and_wait was already ending"),
+            ("ERROR", "task 'saver' failed with Boom, not raised by cancel_and_wait: it ends otherwise"),
         ]
         released.set_result(None)
         await stopping
@@ -221,7 +221,7 @@ class TestErrors:
         await cancel_and_wait(task)
 
         assert messages(caplog) == [
-            ("ERROR", "task 'ignored' failed with Boom while cancel_and_wait was already ending"),
+            ("ERROR", "task 'ignored' failed with Boom, not raised by cancel_and_wait: it ends otherwise"),
         ]
 
     async def test_the_failure_of_a_gathers_child_is_left_to_the_gather(self, caplog):
@@ -243,8 +243,8 @@ class TestErrors:
         await cancel_and_wait(*(asyncio.all_tasks() - before))
 
         assert sorted(messages(caplog)) == [
-            ("ERROR", "task 'a' failed with Boom while try_gather was already ending"),
-            ("ERROR", "task 'b' failed with Bang while try_gather was already ending"),
+            ("ERROR", "task 'a' failed with Boom, not raised by try_gather: it ends otherwise"),
+            ("ERROR", "task 'b' failed with Bang, not raised by try_gather: it ends otherwise"),
         ]
 
     async def test_two_that_stop_the_same_task_log_its_error_once(self, caplog):
@@ -254,7 +254,7 @@ class TestErrors:
         await try_gather(cancel_and_wait(task), cancel_and_wait(task))
 
         assert messages(caplog) == [
-            ("ERROR", "task 'saver' failed with Boom while cancel_and_wait was already ending"),
+            ("ERROR", "task 'saver' failed with Boom, not raised by cancel_and_wait: it ends otherwise"),
         ]
         assert task.done()
 
@@ -322,7 +322,7 @@ class TestCancelledMeanwhile:
         with pytest.raises(asyncio.CancelledError):
             await stopping
         assert messages(caplog) == [
-            ("ERROR", "task 'saver' failed with Boom while cancel_and_wait was already ending"),
+            ("ERROR", "task 'saver' failed with Boom, not raised by cancel_and_wait: it ends otherwise"),
         ]
 
     @pytest.mark.virtual_time

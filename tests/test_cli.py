@@ -241,7 +241,7 @@ BAD = {
         "there is no module 'clitestpackage.none' here or on sys.path",
     ),
     "no such package": (["run", "clitestnone.none:main"], "there is no module 'clitestnone' here or on sys.path"),
-    "no such function": (["run", "clitestapp:onec"], "module 'clitestapp' has no 'onec' (did you mean 'once'?)"),
+    "no such function": (["run", "clitestapp:onec"], "module 'clitestapp' has no 'onec' (did you mean once?)"),
     "no such method": (["run", "clitestapp:Feed.qqqq"], "'Feed' has no 'qqqq'"),
     "plain function": (["run", "clitestapp:plain"], f"clitestapp:plain {PLAIN}"),
     "class": (
@@ -263,19 +263,19 @@ BAD = {
     ),
     "no number": (
         ["run", "clitestapp:once", "--grace", "soon"],
-        "argument --grace: must be a number of seconds, got 'soon'",
+        "--grace must be a number of seconds, got 'soon'",
     ),
     "no list of numbers": (
         ["run", "clitestapp:once", "--delays", "1,,2"],
-        "argument --delays: must be a number of seconds, got ''",
+        "--delays must be a number of seconds, got ''",
     ),
     "no count": (
         ["run", "clitestapp:once", "--max-restarts", "1.5"],
-        "argument --max-restarts: must be a whole number, got '1.5'",
+        "--max-restarts must be a whole number, got '1.5'",
     ),
     "out of range": (
         ["run", "clitestapp:once", "--delays", "1,inf"],
-        "--delays[1] must be a finite number of seconds >= 0, got inf",
+        "--delays must be a finite number of seconds >= 0, got inf",
     ),
     "negative": (
         ["run", "clitestapp:once", "--random-shift=-1"],
@@ -287,7 +287,7 @@ BAD = {
     ),
     "no signal": (
         ["run", "clitestapp:once", "--dump-signal", "USR3"],
-        "argument --dump-signal: must be a signal such as SIGUSR1, or none, got 'USR3'",
+        "--dump-signal must be a signal such as SIGUSR1, or none, got 'USR3'",
     ),
     "signal of a stop": (
         ["run", "clitestapp:once", "--dump-signal", "TERM"],
@@ -299,31 +299,31 @@ BAD = {
     ),
     "no choice": (
         ["run", "clitestapp:once", "--restart=often"],
-        "argument --restart: invalid choice: 'often' (choose from ...)",
+        "--restart: invalid choice: 'often' (choose from ...)",
     ),
     "unknown exception": (
         ["run", "clitestapp:once", "--on", "MyError"],
-        "argument --on: must name exception types, got 'MyError' "
+        "--on must name exception types, got 'MyError' "
         "(one that is not built in needs its module, as in aiohttp.ClientError)",
     ),
     "unknown module of an exception": (
         ["run", "clitestapp:once", "--on", "OSError,clitestnone.Error"],
-        "argument --on: must name exception types, got 'clitestnone.Error'",
+        "--on must name exception types, got 'clitestnone.Error'",
     ),
     "unknown exception of a module": (
         ["run", "clitestapp:once", "--on", "clitestapp.Error"],
-        "argument --on: must name exception types, got 'clitestapp.Error'",
+        "--on must name exception types, got 'clitestapp.Error'",
     ),
     "no exception": (
         ["run", "clitestapp:once", "--on", "asyncio.sleep"],
-        "argument --on: must name exception types, got 'asyncio.sleep'",
+        "--on must name exception types, got 'asyncio.sleep'",
     ),
     "no name of an exception": (
         ["run", "clitestapp:once", "--on", "a b.c"],
-        "argument --on: must name exception types, got 'a b.c'",
+        "--on must name exception types, got 'a b.c'",
     ),
-    "unknown flag": (["run", "clitestapp:once", "--grase", "1"], "unrecognized arguments: --grase 1"),
-    "abbreviated flag": (["run", "clitestapp:once", "--max", "1"], "unrecognized arguments: --max 1"),
+    "unknown flag": (["run", "clitestapp:once", "--grase", "1"], "nothing is known of --grase (did you mean --grace?)"),
+    "abbreviated flag": (["run", "clitestapp:once", "--max", "1"], "nothing is known of --max"),
 }
 
 
@@ -436,8 +436,21 @@ class TestCommand:
         assert "usage: async-plus" in out
         assert len(argv) == 1 or all(f"--{option.replace('_', '-')}" in out for option in cli.POLICY_FLAGS)
 
-    def test_a_process_runs_a_service_until_it_is_told_to_stop(self, app):
-        """The installed command finds the current folder as well."""
+    def test_it_tells_the_defaults_of_a_policy(self):
+        """As they are in Python, or in words where there is no number."""
+        told = {name: flag["help"].rpartition("(default: ")[2][:-1] for name, flag in cli.POLICY_FLAGS.items()}
+        said = {name: option.default for name, option in inspect.signature(Policy).parameters.items()}
+
+        assert told["delays"] == ",".join(map(str, said["delays"]))
+        assert told["random_shift"] == str(said["random_shift"])
+        assert told["on"] == said["on"].__name__
+        assert told["restart"] == said["restart"]
+        in_words = {"reset_after", "max_restarts", "heartbeat", "ready", "name"}
+        assert {name for name, default in said.items() if default is None or default is False} == in_words
+
+    @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, -signal.SIGINT)])
+    def test_a_process_runs_a_service_until_it_is_told_to_stop(self, app, signum, code):
+        """The installed command finds the current folder as well. Ctrl-C prints no traceback: it would show only us."""
         (app / "clitestservice.py").write_text(
             textwrap.dedent("""
                 import asyncio
@@ -456,9 +469,27 @@ class TestCommand:
         ) as process:
             try:
                 assert process.stdout.readline() == "here\n", process.stderr.read()
-                process.send_signal(signal.SIGTERM)
+                process.send_signal(signum)
                 out, err = process.communicate(timeout=30)
             finally:
                 process.kill()
-        assert (process.returncode, out) == (0, "cleaned up\n")
-        assert err.endswith(" INFO async_plus: serve stopped, attempt 1\n")
+        assert (process.returncode, out) == (code, "cleaned up\n")
+        assert re.sub(r"^.*? INFO ", "", err, flags=re.MULTILINE) == (
+            f"async_plus: {signum.name}: stopping (drain 0 s, grace 10 s)\nasync_plus: serve stopped, attempt 1\n"
+        )
+
+    def test_a_ctrl_c_alone_is_kept_quiet_about(self, app, monkeypatch, capsys):
+        """Another error that comes after it is still shown."""
+
+        def interrupted(*args, **options):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli, "run", interrupted)
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run("clitestapp:once")
+        sys.excepthook(KeyboardInterrupt, caught.value, None)
+        sys.excepthook(ValueError, ValueError("at exit"), None)
+
+        assert capsys.readouterr().err == "ValueError: at exit\n"

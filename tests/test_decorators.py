@@ -101,9 +101,11 @@ class TestCalls:
             assert (first.__name__, second.__name__) == ("give", "fetch")
 
     async def test_options_can_be_given_along_with_the_function(self):
-        """Decorating without the @ needs no second pair of parentheses."""
+        """Decorating without the @ needs no second pair of parentheses. A task without a name gets the function's."""
         task = async_plus.watched(give, name="job")(1)
         assert (await task, task.get_name()) == (1, "job")
+        task = async_plus.watched(give)(1)
+        assert (await task, task.get_name()) == (1, "give")
 
         assert await async_plus.supervised(give, delays=[0])(1) == 1
 

@@ -67,7 +67,7 @@ SAMPLES = [
     (
         events.LateFailure(task="saver", owner="try_gather", exception=ERROR),
         logging.ERROR,
-        "task 'saver' failed with SecretError while try_gather was already ending",
+        "task 'saver' failed with SecretError, not raised by try_gather: it ends otherwise",
         {"task": "saver", "owner": "try_gather", "exception": "SecretError"},
         None,
     ),
@@ -78,7 +78,7 @@ SAMPLES = [
             tasks=(events.StuckTask("saver", DEEP), events.StuckTask("feed", Parked(None, "sleep"))),
         ),
         logging.WARNING,
-        "cancel_and_wait still waits for 2 cancelled task(s) after 5.0 s: "
+        "cancel_and_wait still waits for 2 cancelled tasks after 5.0 s: "
         "'saver' parked at /app/pool.py:88 in acquire on Queue.get; 'feed' parked on sleep",
         {
             "owner": "cancel_and_wait",
@@ -188,6 +188,13 @@ SAMPLES = [
         None,
     ),
     (
+        events.Stopped(service="feed", attempt=3, restart=2),
+        logging.INFO,
+        "feed stopped, before restart 2",
+        {"service": "feed", "attempt": 3, "restart": 2},
+        None,
+    ),
+    (
         events.AttemptFailed(
             service="feed",
             attempt=3,
@@ -224,7 +231,7 @@ SAMPLES = [
             delay=None,
         ),
         logging.WARNING,
-        "feed failed after 0.0 s with SecretError, not restarted: it is being stopped",
+        "feed failed after 0.0 s with the same SecretError, not restarted: it is being stopped",
         {
             "service": "feed",
             "attempt": 1,
@@ -248,21 +255,58 @@ SAMPLES = [
         events.GaveUp(service="feed", restarts=5, ran_for=0.4, exception=ERROR, failed_at=RAISED_AT),
         logging.ERROR,
         "gave up on feed after 5 restarts: the last attempt failed with SecretError after 0.4 s",
-        {"service": "feed", "restarts": 5, "ran_for": 0.4, "exception": "SecretError", "failed_at": str(RAISED_AT)},
+        {
+            "service": "feed",
+            "restarts": 5,
+            "ran_for": 0.4,
+            "exception": "SecretError",
+            "failed_at": str(RAISED_AT),
+            "restartable": True,
+        },
         RAISED_AT,
     ),
     (
-        events.GaveUp(service="feed", restarts=0, ran_for=0.4, exception=None, failed_at=None),
+        events.GaveUp(service="feed", restarts=1, ran_for=0.4, exception=None, failed_at=None),
         logging.ERROR,
-        "gave up on feed after 0 restarts: the last attempt returned after 0.4 s",
-        {"service": "feed", "restarts": 0, "ran_for": 0.4, "exception": None, "failed_at": None},
+        "gave up on feed after 1 restart: the last attempt returned after 0.4 s",
+        {
+            "service": "feed",
+            "restarts": 1,
+            "ran_for": 0.4,
+            "exception": None,
+            "failed_at": None,
+            "restartable": True,
+        },
         None,
+    ),
+    (
+        events.GaveUp(
+            service="feed", restarts=2, ran_for=0.4, exception=ERROR, failed_at=RAISED_AT, restartable=False
+        ),
+        logging.ERROR,
+        "feed is not restarted: the last attempt failed with SecretError after 0.4 s",
+        {
+            "service": "feed",
+            "restarts": 2,
+            "ran_for": 0.4,
+            "exception": "SecretError",
+            "failed_at": str(RAISED_AT),
+            "restartable": False,
+        },
+        RAISED_AT,
     ),
     (
         events.Stopped(service="feed", attempt=3),
         logging.INFO,
         "feed stopped, attempt 3",
-        {"service": "feed", "attempt": 3},
+        {"service": "feed", "attempt": 3, "restart": None},
+        None,
+    ),
+    (
+        events.Stopped(service="feed", attempt=3, restart=2),
+        logging.INFO,
+        "feed stopped, before restart 2",
+        {"service": "feed", "attempt": 3, "restart": 2},
         None,
     ),
     (
@@ -310,8 +354,22 @@ SAMPLES = [
     (
         events.ThreadsLeft(after=10.0, functions=("fetch", "Pool.work")),
         logging.WARNING,
-        "2 call(s) in threads did not end within 10.0 s and are left behind: fetch, Pool.work",
+        "2 calls in threads left behind, not ended within 10.0 s: fetch, Pool.work",
         {"after": 10.0, "functions": "fetch; Pool.work"},
+        None,
+    ),
+    (
+        events.StopRequested(signal="SIGTERM", drain=0, grace=2.5),
+        logging.INFO,
+        "SIGTERM: stopping (drain 0 s, grace 2.5 s)",
+        {"signal": "SIGTERM", "drain": 0, "grace": 2.5},
+        None,
+    ),
+    (
+        events.StopForced(signal="SIGINT", exit_code=130),
+        logging.WARNING,
+        "SIGINT during the stop: the process ends at once with code 130",
+        {"signal": "SIGINT", "exit_code": 130},
         None,
     ),
     (

@@ -87,7 +87,7 @@ class TestGiven:
             await try_gather(task, fail(Boom()))
 
         assert messages(caplog) == [
-            ("ERROR", "task 'pure' failed with Bang while try_gather was already ending"),
+            ("ERROR", "task 'pure' failed with Bang, not raised by try_gather: it ends otherwise"),
         ]
 
     async def test_one_that_two_gathers_share_stops_with_the_first_failure(self):
@@ -112,7 +112,7 @@ class TestGiven:
 
         await asyncio.wait([other])
         assert messages(caplog) == [
-            ("ERROR", "task 'shared' failed with Bang while try_gather was already ending"),
+            ("ERROR", "task 'shared' failed with Bang, not raised by try_gather: it ends otherwise"),
         ]
 
     @pytest.mark.parametrize("owner", ["launch_watched", "task_scope"])
@@ -180,7 +180,7 @@ class TestGiven:
             await try_gather(first, second)
 
         assert messages(caplog) == [
-            ("ERROR", "task 'second' failed with Bang while try_gather was already ending"),
+            ("ERROR", "task 'second' failed with Bang, not raised by try_gather: it ends otherwise"),
         ]
 
     async def test_an_ignored_task_is_reported_by_the_gather(self, caplog):
@@ -192,7 +192,7 @@ class TestGiven:
             await try_gather(task, fail(Boom()))
 
         assert messages(caplog) == [
-            ("ERROR", "task 'ignored' failed with Bang while try_gather was already ending"),
+            ("ERROR", "task 'ignored' failed with Bang, not raised by try_gather: it ends otherwise"),
         ]
 
 
@@ -405,7 +405,7 @@ class TestTaskFactories:
                 await try_gather(fail_when_cancelled(Bang(), "saver"), after(asyncio.sleep(0), Boom()))
 
         assert messages(caplog) == [
-            ("ERROR", "task 'saver' failed with Bang while try_gather was already ending"),
+            ("ERROR", "task 'saver' failed with Bang, not raised by try_gather: it ends otherwise"),
         ]
 
     @pytest.mark.parametrize("kind", [lambda coro: coro, Lookalike, Awaitable])
@@ -448,5 +448,5 @@ class TestTaskFactories:
         with pytest.raises(asyncio.CancelledError):
             await host
         assert messages(caplog) == [
-            ("ERROR", "task 'give' failed with Boom while try_gather was already ending"),
+            ("ERROR", "task 'give' failed with Boom, not raised by try_gather: it ends otherwise"),
         ]

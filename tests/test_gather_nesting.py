@@ -107,7 +107,7 @@ class TestNesting:
         with pytest.raises(Boom) as caught:
             await service()
 
-        assert caught.value.__notes__ == [f"gave up on {service.__qualname__} after 1 restarts"]
+        assert caught.value.__notes__ == [f"gave up on {service.__qualname__} after 1 restart"]
         assert log == [("a", "CancelledError"), ("a", "ended")] * 2
         assert virtual_clock.elapsed == 11
 

@@ -33,6 +33,7 @@ from tools import (
 
 import async_plus
 from async_plus import UnexpectedCancellation, cancel_and_wait, task_scope, try_gather
+from async_plus.events.event import count_of
 
 LOOPS = factories(virtual=True)
 
@@ -72,8 +73,8 @@ def parked(name, left):
 
 def warning(owner, after, *tasks):
     """The record of a warning."""
-    stuck = "; ".join(tasks)
-    return ("WARNING", f"{owner} still waits for {len(tasks)} cancelled task(s) after {after:.1f} s: {stuck}")
+    stuck, count = "; ".join(tasks), count_of(len(tasks), "cancelled task")
+    return ("WARNING", f"{owner} still waits for {count} after {after:.1f} s: {stuck}")
 
 
 @virtual
@@ -387,7 +388,7 @@ class TestClosed:
         await turns()
 
         assert messages(caplog) == [
-            ("ERROR", "task 'saver' failed with Boom while try_gather was already ending"),
+            ("ERROR", "task 'saver' failed with Boom, not raised by try_gather: it ends otherwise"),
         ]
 
     @virtual
@@ -495,7 +496,7 @@ class TestExits:
         # The caller was cancelled meanwhile, so that its own error is in the log.
         [(level, message)] = messages(caplog)
         assert level == "ERROR"
-        assert message.endswith("failed with Boom while try_gather was already ending")
+        assert message.endswith("failed with Boom, not raised by try_gather: it ends otherwise")
 
     def test_out_of_a_task_that_is_being_stopped_too(self, runner, ending, caplog):
         """`cancel_and_wait` has nothing to say to it."""

@@ -40,6 +40,8 @@ PUBLIC = [
     "SiblingsRestarted",
     "SignalDump",
     "Snapshot",
+    "StopForced",
+    "StopRequested",
     "Stopped",
     "StuckTask",
     "StuckTasks",

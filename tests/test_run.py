@@ -123,7 +123,7 @@ class TestMain:
             (print, 'print is a plain function (is "async" missing before "def"?)'),
             (functools.partial(print), 'print is a plain function (is "async" missing before "def"?)'),
             (Main, "Main is a class (pass its async methods)"),
-            (5, "got int 5 (options are given by name)"),
+            (5, "got int 5"),
             (
                 async_plus.watched(give),
                 "calls of give return no coroutine "

@@ -14,7 +14,7 @@ from loops import factories
 from runs import INT, TERM, each_loop, exits, tell_to_stop
 from tools import forever, messages, turns
 
-from async_plus import Parked, Place, StuckTask, WouldNotStop, run, task_scope
+from async_plus import Parked, Place, StopRequested, StuckTask, WouldNotStop, run, task_scope
 from async_plus.runner.exits import exit_at_once
 from async_plus.testing import VirtualClockLoop, record_events
 
@@ -64,9 +64,9 @@ class TestStuck:
             run(main, grace=GRACE, loop_factory=loop_factory)
 
         assert exits == ["flushed", 70]
-        [event] = events
+        [told, event] = events
         [task] = event.tasks
-        assert isinstance(event, WouldNotStop)
+        assert (type(told), type(event)) == (StopRequested, WouldNotStop)
         assert (event.after, event.exit_code, event.blocked_at, event.level) == (GRACE, 70, None, logging.CRITICAL)
         assert (task.name, task.parked.place.function) == ("main", "stubborn")
         assert messages(caplog) == [("CRITICAL", str(event))]
@@ -169,7 +169,9 @@ class TestBlocked:
             run(main, grace=GRACE, drain=GRACE, loop_factory=loop_factory)
 
         assert exits == ["flushed", 70]
-        [event] = events
+        # (Whoever blocks the loop here is a test that goes on when it is told that the process ends.)
+        [event, told] = events
+        assert type(told) is StopRequested
         assert event.blocked_at.function == "block"
         assert [task.name for task in event.tasks] == ["main"]
         [record] = caplog.records
@@ -219,7 +221,7 @@ class TestBlocked:
         with record_events() as events, pytest.raises(SystemExit):
             run(main, grace=0.3, loop_factory=loop_factory)
         assert exits == ["flushed", 70]
-        assert events[0].blocked_at.function == "block"
+        assert events[-1].blocked_at.function == "block"
 
     @each_loop
     def test_a_task_that_blocks_it_when_main_has_returned_is_named(self, loop_factory, exits):

@@ -148,7 +148,9 @@ def test_a_second_signal_ends_the_process_at_once(start, loop, second):
         run(main, {FACTORY[loop]})
     """)
 
-    assert program.signalled(TERM, second) == (128 + second, ["not waited for"], [])
+    name, code = signal.Signals(second).name, 128 + second
+    last_words = f"WARNING {name} during the stop: the process ends at once with code {code}"
+    assert program.signalled(TERM, second) == (code, ["not waited for"], [last_words])
 
 
 def test_a_second_signal_ends_a_blocked_process_too(start):
@@ -165,7 +167,7 @@ def test_a_second_signal_ends_a_blocked_process_too(start):
 
     code, _, err = program.signalled(TERM, TERM)
 
-    assert (code, err) == (128 + TERM, [])
+    assert (code, err) == (128 + TERM, ["WARNING SIGTERM during the stop: the process ends at once with code 143"])
 
 
 @each_loop
@@ -182,7 +184,7 @@ def test_a_call_in_a_thread_that_never_ends_does_not_hold_up_the_exit(start, loo
         run(main, grace=0.2, {FACTORY[loop]})
     """)
 
-    said = "WARNING 1 call(s) in threads did not end within 0.2 s and are left behind: scan"
+    said = "WARNING 1 call in threads left behind, not ended within 0.2 s: scan"
     assert program.signalled(TERM) == (0, [], [said])
 
 
@@ -196,7 +198,7 @@ def test_nor_does_it_after_a_normal_return(start):
         sys.exit(run(main, grace=0.2))
     """)
 
-    said = "WARNING 1 call(s) in threads did not end within 0.2 s and are left behind: sleep"
+    said = "WARNING 1 call in threads left behind, not ended within 0.2 s: sleep"
     assert program.end() == (3, [], [said])
 
 

@@ -331,7 +331,7 @@ class TestExit:
         with pytest.raises(SystemExit):
             run(main, loop_factory=loop_factory)
         [record] = [record for record in caplog.records if record.name == "async_plus"]
-        assert record.getMessage() == "task 'main' failed with Boom while run was already ending"
+        assert record.getMessage() == "task 'main' failed with Boom, not raised by run: it ends otherwise"
         assert record.exc_info[0] is Boom
 
     @each_loop

@@ -255,7 +255,7 @@ class TestRun:
 
         assert run(main, grace=0.01, loop_factory=loop_factory) == 1
         assert messages(caplog) == [
-            ("WARNING", "1 call(s) in threads did not end within 0.0 s and are left behind: Gate")
+            ("WARNING", "1 call in threads left behind, not ended within 0.0 s: Gate")
         ]
         [record] = caplog.records
         assert record.async_plus_functions == "Gate"

@@ -147,7 +147,7 @@ class TestEager:
         [record] = caplog.records
         assert task.cancelling() == 1
         assert record.getMessage().startswith(
-            "task_scope 'feeds' still waits for 1 cancelled task(s) after 5.0 s: 'stubborn' parked "
+            "task_scope 'feeds' still waits for 1 cancelled task after 5.0 s: 'stubborn' parked "
         )
 
     async def test_a_child_may_cancel_its_host_while_that_launches_it(self):

@@ -401,7 +401,7 @@ class TestStuck:
             StuckTasks(owner=f"task_scope at {place}", after=after, tasks=(StuckTask("stubborn", parked),))
             for after in (2, 6, 14)
         ]
-        who = f"task_scope at {place} still waits for 1 cancelled task(s)"
+        who = f"task_scope at {place} still waits for 1 cancelled task"
         assert messages(caplog) == [
             ("WARNING", f"{who} after 2.0 s: 'stubborn' parked {parked}"),
             ("WARNING", f"{who} after 6.0 s: 'stubborn' parked {parked}"),
@@ -423,7 +423,7 @@ class TestStuck:
         [record] = caplog.records
         assert record.levelno == logging.WARNING
         assert record.getMessage().startswith(
-            "task_scope 'feeds' still waits for 1 cancelled task(s) after 5.0 s: 'stubborn' parked at "
+            "task_scope 'feeds' still waits for 1 cancelled task after 5.0 s: 'stubborn' parked at "
         )
 
     async def test_a_quick_end_is_not_worth_a_word(self, caplog):

@@ -306,7 +306,7 @@ class TestTimeout:
         async with task_scope() as scope:
             tasks = [scope.launch(forever()), scope.launch(forever())]
 
-            with refused(TimeoutError, "2 task(s) of the task_scope still run after 3 s"):
+            with refused(TimeoutError, "2 tasks of the task_scope still running after 3 s"):
                 await scope.wait(3, return_when)
 
             assert virtual_clock.elapsed == 3
@@ -319,7 +319,7 @@ class TestTimeout:
         async with task_scope() as scope:
             await scope.wait(0, return_when)
             scope.launch(forever())
-            with refused(TimeoutError, "1 task(s) of the task_scope still run after 0 s"):
+            with refused(TimeoutError, "1 task of the task_scope still running after 0 s"):
                 await scope.wait(0, return_when)
             await leave(scope)
 
@@ -352,7 +352,7 @@ class TestTimeout:
             last = scope.launch(asyncio.sleep(1))
             last.add_done_callback(lambda _: scope.launch(forever()))
 
-            with refused(TimeoutError, "1 task(s) of the task_scope still run after 3 s"):
+            with refused(TimeoutError, "1 task of the task_scope still running after 3 s"):
                 await scope.wait(3, ALL_COMPLETED)
 
             assert virtual_clock.elapsed == 3
@@ -367,7 +367,7 @@ class TestTimeout:
             await turns()
             go.set_result(None)
 
-            with refused(TimeoutError, "1 task(s) of the task_scope still run after 0 s"):
+            with refused(TimeoutError, "1 task of the task_scope still running after 0 s"):
                 await scope.wait(0, ALL_COMPLETED)
 
             await leave(scope)

@@ -175,8 +175,8 @@ class TestAttempts:
             assert [name for which, name in names if which == url] == ["feed#1", "feed#2", "feed#3"]
         gave_up = "gave up on feed after 2 restarts: the last attempt failed with Boom after 0.0 s"
         assert messages(caplog).count(("ERROR", gave_up)) == 2
-        for restart in (1, 2):
-            failed = f"feed failed after 0.0 s with Boom, restart {restart} in 0.0 s"
+        for what, restart in (("Boom", 1), ("the same Boom", 2)):
+            failed = f"feed failed after 0.0 s with {what}, restart {restart} in 0.0 s"
             assert messages(caplog).count(("WARNING", failed)) == 2
 
     async def test_one_can_be_supervised_inside_another(self, caplog):
@@ -202,7 +202,7 @@ class TestAttempts:
         assert names == ["outer#1", "inner#1", "inner#2", "outer#2", "inner#1"]
         assert messages(caplog) == [
             ("WARNING", "inner failed after 0.0 s with Boom, restart 1 in 0.0 s"),
-            ("ERROR", "gave up on inner after 1 restarts: the last attempt failed with Boom after 0.0 s"),
+            ("ERROR", "gave up on inner after 1 restart: the last attempt failed with Boom after 0.0 s"),
             ("WARNING", "outer failed after 0.0 s with Boom, restart 1 in 0.0 s"),
         ]
 
@@ -228,7 +228,7 @@ class TestUnexpectedCancellation:
         assert host.cancelling() == 0
         assert messages(caplog) == [
             ("WARNING", "feed failed after 0.0 s with UnexpectedCancellation, restart 1 in 0.0 s"),
-            ("WARNING", "feed failed after 0.0 s with UnexpectedCancellation, restart 2 in 0.0 s"),
+            ("WARNING", "feed failed after 0.0 s with the same UnexpectedCancellation, restart 2 in 0.0 s"),
         ]
         first, second = caplog.records
         error = first.exc_info[1]

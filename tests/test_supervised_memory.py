@@ -300,4 +300,4 @@ async def test_the_log_was_written(log):
     assert lines[0] == "feed started, attempt 1"
     assert lines[1] == "feed failed after 0.0 s with Boom, restart 1 in 0.0 s"
     assert lines[2] == "Traceback (most recent call last):"
-    assert lines[-1] == "gave up on feed after 1 restarts: the last attempt failed with Boom after 0.0 s"
+    assert lines[-1] == "gave up on feed after 1 restart: the last attempt failed with Boom after 0.0 s"

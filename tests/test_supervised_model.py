@@ -13,6 +13,7 @@ from services import in_cleanup, plainly
 from tools import Bang, Boom
 
 from async_plus import AttemptFailed, AttemptReturned, AttemptStarted, GaveUp, Stopped, supervised
+from async_plus.events.event import count_of
 from async_plus.testing import record_events
 
 # Whole seconds and quarters: floats that add up exactly on the virtual clock. A stop comes between two of them.
@@ -128,7 +129,7 @@ async def reality(script, options, stop, hosting):
     numbers = [event.attempt for event in events if isinstance(event, AttemptStarted)]
     assert numbers == list(range(1, len(started) + 1))
     note = getattr(end, "__notes__", [])
-    assert note == [f"gave up on {service.__qualname__} after {options.max_restarts} restarts"] * (
+    assert note == [f"gave up on {service.__qualname__} after {count_of(options.max_restarts, 'restart')}"] * (
         isinstance(end, Exception) and bool(told) and told[-1][0] == "gave up"
     )
     return started, told, end, loop.time() - begin

@@ -116,8 +116,8 @@ class TestReports:
 
         assert messages(caplog) == [
             ("WARNING", "feed failed after 0.0 s with Boom, restart 1 in 0.0 s"),
-            ("WARNING", "feed failed after 0.0 s with Boom, restart 2 in 0.0 s"),
-            ("WARNING", "feed failed after 0.0 s with Boom, restart 3 in 0.0 s"),
+            ("WARNING", "feed failed after 0.0 s with the same Boom, restart 2 in 0.0 s"),
+            ("WARNING", "feed failed after 0.0 s with the same Boom, restart 3 in 0.0 s"),
             # What ends it is the StopIteration of next(), and no failure of this service's.
             ("ERROR", "gave up on feed after 3 restarts: the last attempt failed with RuntimeError after 0.0 s"),
         ]
@@ -145,6 +145,31 @@ class TestReports:
             return json.loads("")
 
         assert await self.traced(read_head, read_head, read_body, read_body) == [True, False, True, False]
+
+    async def test_a_group_with_other_errors_in_it_is_news(self):
+        """A TaskGroup raises all its groups at one line, which says nothing of what failed in its tasks."""
+
+        def group(*functions):
+            def fail():
+                errors = []
+                for function in functions:
+                    try:
+                        function()
+                    except Exception as exc:
+                        errors.append(exc)
+                raise ExceptionGroup("tasks failed", errors)
+
+            return fail
+
+        deep = group(one, group(other_type))
+        assert await self.traced(group(one), group(one), group(other_type), group(one, other_type), deep, deep) == [
+            True,
+            False,
+            True,
+            True,
+            True,
+            False,
+        ]
 
     @virtual
     async def test_after_a_stable_run_the_traceback_comes_again(self):

@@ -53,7 +53,7 @@ class TestDelays:
         assert script.started == [0, 3.5, 10.5]
         assert [text for _, text in messages(caplog)] == [
             "feed failed after 0.0 s with Boom, restart 1 in 3.5 s",
-            "feed failed after 0.0 s with Boom, restart 2 in 7.0 s",
+            "feed failed after 0.0 s with the same Boom, restart 2 in 7.0 s",
         ]
 
     @virtual
@@ -308,7 +308,7 @@ class TestMaxRestarts:
         ]
         assert messages(caplog) == [
             ("WARNING", "feed failed after 0.0 s with Boom, restart 1 in 0.0 s"),
-            ("WARNING", "feed failed after 0.0 s with Boom, restart 2 in 0.0 s"),
+            ("WARNING", "feed failed after 0.0 s with the same Boom, restart 2 in 0.0 s"),
             ("ERROR", "gave up on feed after 2 restarts: the last attempt failed with Boom after 0.0 s"),
         ]
         assert caplog.records[-1].exc_info is None

@@ -120,8 +120,8 @@ class TestOrder:
             await asyncio.sleep(1)
 
         assert [text.partition(" parked")[0] for _, text in told(caplog)] == [
-            "supervisor 'shop' still waits for 1 cancelled task(s) after 2.0 s: 'db#1'",
-            "supervisor 'shop' still waits for 1 cancelled task(s) after 6.0 s: 'db#1'",
+            "supervisor 'shop' still waits for 1 cancelled task after 2.0 s: 'db#1'",
+            "supervisor 'shop' still waits for 1 cancelled task after 6.0 s: 'db#1'",
         ]
 
     async def test_wait_returns_when_all_are_done(self):
@@ -343,7 +343,7 @@ class TestStrategies:
         assert [text for _, text in told(caplog)] == [
             "db failed after 4.0 s with Boom, restart 1 in 5.0 s",
             "feed failed after 4.0 s with Bang, not restarted: it is being stopped",
-            "feed failed after 1.0 s with Bang, not restarted: it is being stopped",
+            "feed failed after 1.0 s with the same Bang, not restarted: it is being stopped",
         ]
 
     async def test_a_normal_return_under_always_restarts_by_the_strategy_too(self, diary):
@@ -481,9 +481,9 @@ class TestPolicies:
 
         assert [text.partition(" parked")[0] for _, text in told(caplog)] == [
             "db hangs: no heartbeat for 10.0 s, attempt 1 is",
-            "supervisor 'shop' still waits for 1 cancelled task(s) after 5.0 s: 'db#1'",
+            "supervisor 'shop' still waits for 1 cancelled task after 5.0 s: 'db#1'",
             "db failed after 16.0 s with Hung, restart 1 in 5.0 s",
-            "supervisor 'shop' still waits for 1 cancelled task(s) after 5.0 s: 'db#2'",
+            "supervisor 'shop' still waits for 1 cancelled task after 5.0 s: 'db#2'",
         ]
         assert (21, "feed", "starts") in diary.lines
 
@@ -538,7 +538,7 @@ class TestGivingUp:
             (5, "db", "stops"),
         ]
         assert told(caplog) == [
-            ("ERROR", "gave up on feed after 0 restarts: the last attempt failed with Bang after 1.0 s")
+            ("ERROR", "feed is not restarted: the last attempt failed with Bang after 1.0 s")
         ]
 
     async def test_without_wait_it_is_raised_at_the_end_of_the_block(self):
@@ -577,7 +577,7 @@ class TestGivingUp:
                 raise Bang
 
         assert told(caplog)[1:] == [
-            ("ERROR", "task 'feed' failed with Boom while supervisor 'shop' was already ending")
+            ("ERROR", "task 'feed' failed with Boom, not raised by supervisor 'shop': it ends otherwise")
         ]
         assert caplog.records[1].exc_info[0] is Boom
 
@@ -595,7 +595,7 @@ class TestGivingUp:
 
         assert await end_of(task) == "cancelled"
         assert [text for _, text in told(caplog)][1:] == [
-            "task 'feed' failed with Boom while supervisor 'shop' was already ending"
+            "task 'feed' failed with Boom, not raised by supervisor 'shop': it ends otherwise"
         ]
 
     async def test_it_is_raised_once(self):
@@ -705,7 +705,7 @@ class TestGivingUp:
                 await sup.wait()
         assert child.state == "failed"
         assert [text for _, text in told(caplog)] == [
-            "gave up on feed after 0 restarts: the last attempt failed with Boom after 1.0 s",
+            "feed is not restarted: the last attempt failed with Boom after 1.0 s",
             "early failed after 2.0 s with Bang, not restarted: it is being stopped",
         ]
 

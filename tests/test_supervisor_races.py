@@ -274,7 +274,7 @@ class TestHeartbeat:
             assert (elapsed(), child.state) == (7, "running")
             assert [record.levelname for record in caplog.records] == ["WARNING"]
             assert caplog.messages[0].startswith(
-                "supervisor 'shop' still waits for 1 cancelled task(s) after 5.0 s: 'feed#1' parked "
+                "supervisor 'shop' still waits for 1 cancelled task after 5.0 s: 'feed#1' parked "
             )
             await asyncio.sleep(2.5)
             assert child.state == "stopping"

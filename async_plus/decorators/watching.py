@@ -48,7 +48,7 @@ def watched(fn: Any = None, /, *, name: str | None = None, on_exception: Excepti
     it over every other decorator.
 
     Args:
-        name: The name of the tasks.
+        name: The name of the tasks; by default that of the function.
         on_exception: Called as ``on_exception(task, exc)`` in place of the report, as for `launch_watched`.
 
     Raises:
@@ -58,13 +58,15 @@ def watched(fn: Any = None, /, *, name: str | None = None, on_exception: Excepti
     """
     check_handler(on_exception)
 
-    def make(fn: AsyncFunction, _: str) -> Callable[..., asyncio.Task[Any]]:
+    def make(fn: AsyncFunction, function: str) -> Callable[..., asyncio.Task[Any]]:
+        task_name = function if name is None else name
+
         def call(*args: Any, **kwargs: Any) -> asyncio.Task[Any]:
             caller = sys._getframe(1)
             if caller.f_code is DISPATCH:
                 # A bound method comes here at once, everything else through the wrapper.
                 caller = caller.f_back or caller
-            return launch_from(caller, fn(*args, **kwargs), name, on_exception)
+            return launch_from(caller, fn(*args, **kwargs), task_name, on_exception)
 
         return call
 

@@ -14,6 +14,7 @@ from async_plus import _checks, stacks
 from async_plus._coroutines import close_unstarted
 from async_plus.engine.owned import WARN_AFTER, BlockState
 from async_plus.engine.watch import ExceptionHandler, Watcher, check_handler
+from async_plus.events.event import count_of
 from async_plus.stacks import Place
 
 __all__ = ["task_scope"]
@@ -92,7 +93,8 @@ class _Children(Watcher):
                 if wait.came and (return_when != asyncio.ALL_COMPLETED or not self._live or wait.task in self._live):
                     break
                 if wait.late:
-                    raise TimeoutError(f"{len(self._live)} task(s) of the task_scope still run after {timeout:g} s")
+                    left = count_of(len(self._live), "task")
+                    raise TimeoutError(f"{left} of the task_scope still running after {timeout:g} s")
                 # The last one had ended, but others were launched before we could run.
                 wait.came = False
                 wait.woken = self._loop.create_future()

@@ -30,7 +30,7 @@ from async_plus.events.engine import (
 )
 from async_plus.events.event import Event
 from async_plus.events.loop import BlockOver, LoopBlocked
-from async_plus.events.process import NotifyFailed, ThreadsLeft, WouldNotStop
+from async_plus.events.process import NotifyFailed, StopForced, StopRequested, ThreadsLeft, WouldNotStop
 from async_plus.events.subscribers import SubscriberFailed, emit, subscribe, wanted
 from async_plus.events.supervision import (
     AttemptFailed,
@@ -58,6 +58,8 @@ __all__ = [
     "LoopBlocked",
     "NotifyFailed",
     "SiblingsRestarted",
+    "StopForced",
+    "StopRequested",
     "Stopped",
     "StuckTask",
     "StuckTasks",

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from async_plus.events.event import Event
+from async_plus.events.event import Event, count_of
 from async_plus.stacks import Parked, Place
 
 __all__ = [
@@ -92,14 +92,14 @@ class HandlerFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateFailure(Event):
-    """A task failed when another outcome was already decided, so that its error cannot be raised.
+    """A task failed, and *owner*, which ends with another outcome, does not raise its error.
 
-    *owner* is what was ending: "try_gather", "cancel_and_wait".
+    An owner is, for example, "try_gather" or "supervisor 'ingest'".
 
     .. versionadded:: 1.0
     """
 
-    format: ClassVar[str] = "task %r failed with %s while %s was already ending"
+    format: ClassVar[str] = "task %r failed with %s, not raised by %s: it ends otherwise"
     level: int = logging.ERROR
     task: str
     owner: str
@@ -135,7 +135,7 @@ class StuckTasks(Event):
     .. versionadded:: 1.0
     """
 
-    format: ClassVar[str] = "%s still waits for %d cancelled task(s) after %.1f s: %s"
+    format: ClassVar[str] = "%s still waits for %s after %.1f s: %s"
     level: int = logging.WARNING
     owner: str
     after: float
@@ -143,7 +143,7 @@ class StuckTasks(Event):
 
     @property
     def args(self) -> tuple[object, ...]:
-        return self.owner, len(self.tasks), self.after, "; ".join(map(str, self.tasks))
+        return self.owner, count_of(len(self.tasks), "cancelled task"), self.after, "; ".join(map(str, self.tasks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

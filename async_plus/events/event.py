@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 from async_plus.stacks import Place
 
-__all__ = ["Event"]
+__all__ = ["Event", "count_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,11 @@ class Event:
 
     def __str__(self) -> str:
         return self.format % self.args
+
+
+def count_of(number: int, noun: str) -> str:
+    """Say how many there are: "1 restart", "5 restarts"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _plain(value: object) -> object:

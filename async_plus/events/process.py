@@ -7,10 +7,45 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from async_plus.events.engine import StuckTask
-from async_plus.events.event import Event
+from async_plus.events.event import Event, count_of
 from async_plus.stacks import Place
 
-__all__ = ["NotifyFailed", "ThreadsLeft", "WouldNotStop"]
+__all__ = ["NotifyFailed", "StopForced", "StopRequested", "ThreadsLeft", "WouldNotStop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested(Event):
+    """The first *signal* came, so that the process stops in order: *drain*, then *grace*, in seconds.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "%s: stopping (drain %g s, grace %g s)"
+    level: int = logging.INFO
+    signal: str
+    drain: float
+    grace: float
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        return self.signal, self.drain, self.grace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopForced(Event):
+    """Another *signal* came during the stop, so that the process ends at once, with *exit_code*.
+
+    .. versionadded:: 1.0
+    """
+
+    format: ClassVar[str] = "%s during the stop: the process ends at once with code %d"
+    level: int = logging.WARNING
+    signal: str
+    exit_code: int
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        return self.signal, self.exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +83,14 @@ class ThreadsLeft(Event):
     .. versionadded:: 1.0
     """
 
-    format: ClassVar[str] = "%d call(s) in threads did not end within %.1f s and are left behind: %s"
+    format: ClassVar[str] = "%s in threads left behind, not ended within %.1f s: %s"
     level: int = logging.WARNING
     after: float
     functions: tuple[str, ...]
 
     @property
     def args(self) -> tuple[object, ...]:
-        return len(self.functions), self.after, ", ".join(self.functions)
+        return count_of(len(self.functions), "call"), self.after, ", ".join(self.functions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-from async_plus.events.event import Event
+from async_plus.events.event import Event, count_of
 from async_plus.stacks import Parked, Place
 
 __all__ = [
@@ -109,7 +109,9 @@ class AttemptFailed(Event):
             next_step = "not restarted: it is being stopped"
         else:
             next_step = f"restart {self.restart} in {self.delay:.1f} s"
-        return self.service, self.ran_for, type(self.exception).__qualname__, next_step
+        # Nobody should look for the traceback that is not there.
+        same = "the same " if self.repeated else ""
+        return self.service, self.ran_for, same + type(self.exception).__qualname__, next_step
 
     @property
     def place(self) -> Place | None:
@@ -144,25 +146,32 @@ class AttemptReturned(Event):
 class GaveUp(Event):
     """A service is not restarted any more: its *restarts* used up its ``max_restarts``.
 
+    Or, in a `Supervisor`, its error calls for no restart at all; *restartable* is then False.
+
     The last error propagates to whoever awaits the service, with its traceback, so that none is logged here. It is
     None if the service returned (``restart="always"``).
 
     .. versionadded:: 1.0
     """
 
-    format: ClassVar[str] = "gave up on %s after %d restarts: the last attempt %s after %.1f s"
+    format: ClassVar[str] = "%s: the last attempt %s after %.1f s"
     level: int = logging.ERROR
     service: str
     restarts: int
     ran_for: float
     exception: BaseException | None
     failed_at: Place | None
+    restartable: bool = True
 
     @property
     def args(self) -> tuple[object, ...]:
         exc = self.exception
+        if self.restartable:
+            end = f"gave up on {self.service} after {count_of(self.restarts, 'restart')}"
+        else:
+            end = f"{self.service} is not restarted"
         outcome = "returned" if exc is None else f"failed with {type(exc).__qualname__}"
-        return self.service, self.restarts, outcome, self.ran_for
+        return end, outcome, self.ran_for
 
     @property
     def place(self) -> Place | None:
@@ -173,17 +182,20 @@ class GaveUp(Event):
 class Stopped(Event):
     """A supervised service was stopped: whoever awaits it was cancelled.
 
+    *restart* is the one that it was waiting for, None if an attempt was running.
+
     .. versionadded:: 1.0
     """
 
-    format: ClassVar[str] = "%s stopped, attempt %d"
+    format: ClassVar[str] = "%s stopped, %s"
     level: int = logging.INFO
     service: str
     attempt: int
+    restart: int | None = None
 
     @property
     def args(self) -> tuple[object, ...]:
-        return self.service, self.attempt
+        return self.service, f"attempt {self.attempt}" if self.restart is None else f"before restart {self.restart}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,7 +178,9 @@ class Lifecycle(Generic[_T]):
     def _on_signal(self, watchdog: Watchdog, signum: int) -> None:
         """Handle a signal. This may have interrupted anything, so that no lock must be taken."""
         if self._signum is not None:
-            watchdog.exit(signalled(signum))
+            code = signalled(signum)
+            event = events.StopForced(signal=signal.Signals(signum).name, exit_code=code)
+            watchdog.exit(code, functools.partial(events.emit, event))
             return
         self._signum = signum
         self._tell_stopping()
@@ -186,7 +188,11 @@ class Lifecycle(Generic[_T]):
         watchdog.within(self._drain + self._grace + _BLOCKED)
         # It may also be closed already.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._stop)
+            self._loop.call_soon_threadsafe(self._stop_by, signal.Signals(signum).name)
+
+    def _stop_by(self, name: str) -> None:
+        events.emit(events.StopRequested(signal=name, drain=self._drain, grace=self._grace))
+        self._stop()
 
     def _stop(self) -> None:
         """Begin to stop, in the order that is promised."""

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 from asyncio import CancelledError
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from async_plus import events
 from async_plus.engine.delayer import Schedule
 from async_plus.engine.owned import UnexpectedCancellation
 from async_plus.engine.per_loop import per_loop
+from async_plus.events.event import count_of
 from async_plus.stacks import Place, is_user_code
 from async_plus.stacks.names import type_name
 from async_plus.supervision.policy import NEVER_RESTARTED, Policy
@@ -73,7 +74,7 @@ class History:
         # In a row, since the last run that was long enough to show that the service works.
         self._restarts = 0
         # What the last failure was and where it was raised; by names, since a type may lead to an attempt's locals.
-        self._last: tuple[str, str, Place | None, Place | None] | None = None
+        self._last: _Likeness | None = None
         self.attempt = 0
         # The type of the last failure, however long ago it was.
         self.failed_with: str | None = None
@@ -89,7 +90,8 @@ class History:
     def stop(self) -> None:
         """Note that whoever waits for the service was cancelled."""
         if events.wanted(logging.INFO):
-            events.emit(events.Stopped(service=self.name, attempt=self.attempt))
+            restart = None if self.due is None else self._restarts
+            events.emit(events.Stopped(service=self.name, attempt=self.attempt, restart=restart))
 
     def interrupted(self, interruption: BaseException, task: asyncio.Task[Any], now: float) -> None:
         """Note that *interruption* ends the wait for *task*, whose own end nobody will see."""
@@ -113,11 +115,11 @@ class History:
         answer = self._answer(error)
         if answer is False:
             if self._reports_end and not isinstance(error, NEVER_RESTARTED):
-                self._give_up(ran_for, error)
+                self._give_up(ran_for, error, restartable=False)
             return None
         # A hung attempt may have been so for long: its time shows nothing.
         if not self._may_restart(0.0 if isinstance(error, Hung) else ran_for):
-            note = f"gave up on {self.name} after {self._restarts} restarts"
+            note = f"gave up on {self.name} after {count_of(self._restarts, 'restart')}"
             # A frozen dataclass takes no note, and what a class of the user's has for __notes__ may be anything.
             with contextlib.suppress(Exception):
                 # Not again on an exception that is raised anew each time.
@@ -185,10 +187,9 @@ class History:
         return True
 
     def _report(self, error: BaseException, ran_for: float, restart: int | None, delay: float | None) -> None:
-        raised_at, failed_at = _places(error)
-        kind = type(error)
+        _, failed_at = _places(error)
         self.failed_with = type_name(error)
-        last, self._last = self._last, (kind.__module__, kind.__qualname__, raised_at, failed_at)
+        last, self._last = self._last, _likeness(error)
         events.emit(
             events.AttemptFailed(
                 service=self.name,
@@ -202,7 +203,7 @@ class History:
             )
         )
 
-    def _give_up(self, ran_for: float, error: BaseException | None) -> None:
+    def _give_up(self, ran_for: float, error: BaseException | None, *, restartable: bool = True) -> None:
         events.emit(
             events.GaveUp(
                 service=self.name,
@@ -210,8 +211,24 @@ class History:
                 ran_for=ran_for,
                 exception=error,
                 failed_at=None if error is None else _places(error)[1],
+                restartable=restartable,
             )
         )
+
+
+# Its types and places, and of a group, those of all that is in it.
+_Likeness: TypeAlias = tuple[str | Place | None, ...]
+
+
+def _likeness(error: BaseException) -> _Likeness:
+    """Say what makes a failure the same as another one."""
+    kind = type(error)
+    alike: _Likeness = (kind.__module__, kind.__qualname__, *_places(error))
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        for inner in group.exceptions:
+            alike += _likeness(inner)
+    return alike
 
 
 def _places(error: BaseException) -> tuple[Place | None, Place | None]:

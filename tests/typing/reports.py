@@ -18,7 +18,9 @@ from async_plus import (
     NotifyFailed,
     Parked,
     Place,
+    StopForced,
     Stopped,
+    StopRequested,
     StuckTask,
     StuckTasks,
     SubscriberFailed,
@@ -86,6 +88,10 @@ def subscriber(event: Event) -> None:
             assert_type(event.tasks, tuple[StuckTask, ...])
         case ThreadsLeft():
             assert_type(event.functions, tuple[str, ...])
+        case StopRequested():
+            assert_type((event.signal, event.drain, event.grace), tuple[str, float, float])
+        case StopForced():
+            assert_type((event.signal, event.exit_code), tuple[str, int])
         case NotifyFailed():
             assert_type(event.message, str)
             assert_type(event.exception, OSError)
