@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 # What only makes sense in the repository.
-HOSTING = (".ci/", ".github/", ".gitignore")
+HOSTING = (".ci/", ".github/", ".gitignore", ".readthedocs.yaml")
 
 
 def main(files: str, wheel: str, sdist: str) -> int:

@@ -28,7 +28,7 @@ class Event:
 
     @property
     def place(self) -> Place | None:
-        """Where in the user's code it happened: the file, line and function of the log record."""
+        """Where in the user's code it happened, which is the file, line and function of the log record."""
         return None
 
     @property

@@ -26,6 +26,9 @@ class Hung(TimeoutError):  # noqa: N818  # it is what the service is
 
     Its attempt was cancelled; how that ended is the ``__cause__``.
 
+    It is raised to whoever awaits the service, when that is given up, and an ``except TimeoutError`` or ``except
+    OSError`` there catches it. The service itself sees a cancellation. It calls for a restart whatever ``on=`` says.
+
     .. versionadded:: 1.0
     """
 
