@@ -41,6 +41,9 @@ def heartbeat() -> None:
             async for message in subscribe(url):
                 heartbeat()
 
+    A service that does not call it for as long as it has promised is reported with the line where it is parked,
+    cancelled, and restarted: it failed, with `Hung`.
+
     It counts for the nearest attempt around the call that declared a heartbeat, and does nothing outside of one. It
     only notes the time, so it may be called as often as you like, and from threads that were started with the context
     of the service, as `asyncio.to_thread` does.
@@ -54,6 +57,15 @@ def heartbeat() -> None:
 
 def ready() -> None:
     """Tell that the service is up, for ``@supervised(ready=True)``.
+
+        @supervised(ready=True)
+        async def serve():
+            server = await asyncio.start_server(handle, port=8080)
+            ready()
+            await server.serve_forever()
+
+    `Supervisor.start` waits for it, `health` counts the service as ready from then on, and systemd is told that the
+    program is ready when all of its services are.
 
     It counts for the nearest attempt around the call that declared it, and does nothing outside of one. Only the first
     call of an attempt counts. It may be called from threads, as `heartbeat` may.
