@@ -280,8 +280,9 @@ async def async_handler(task, exc):
         ({"on_exception": async_handler}, "async_handler"),
         ({"on_exception": functools.partial(async_handler)}, "async_handler"),
         ({"on_exception": async_plus.supervised(async_handler)}, "async_handler"),
+        ({"name": 5}, "^name must be a string, got int 5$"),
     ],
-    ids=["function", "partial", "supervised"],
+    ids=["function", "partial", "supervised", "name"],
 )
 def test_a_wrong_option_of_watched_is_refused_before_anything_is_decorated(options, error):
     """An async handler would never run: it is refused where it is given, not when the first task fails."""

@@ -16,9 +16,7 @@ from tools import (
     turns,
 )
 
-from async_plus import (
-    launch_watched,
-)
+from async_plus import launch_watched, task_scope
 from async_plus.engine.per_loop import per_loop
 from async_plus.engine.watch import Watcher
 
@@ -106,6 +104,23 @@ class TestRefusedCoroutine:
 
         coro = caller()
         assert await asyncio.create_task(coro) == "went on"
+
+    @pytest.mark.parametrize(
+        ("name", "what"),
+        [(5, "int 5"), (b"saver", "bytes"), (print, "the function print (is it meant to be on_exception?)")],
+        ids=["number", "bytes", "function"],
+    )
+    async def test_a_name_that_is_no_string_is_refused(self, name, what):
+        """asyncio would make one of it, and in async_plus 0.3 the second argument of a scope's launch was a handler."""
+        coros = forever(), forever()
+
+        async with task_scope() as scope:
+            for launch, coro in zip((launch_watched, scope.launch), coros, strict=True):
+                with refused(TypeError, f"name must be a string, got {what}"):
+                    launch(coro, name)
+
+        assert all(map(closed, coros))
+        assert watched() == 0
 
     async def test_a_context_that_is_none_is_refused(self):
         """asyncio takes it, and the task then neither runs nor ends."""

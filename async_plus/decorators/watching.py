@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from async_plus.decorators.wrapper import DISPATCH, AsyncFunction, Decorator, PlainFunction
-from async_plus.engine.watch import ExceptionHandler, check_handler, launch_from
+from async_plus.engine.watch import ExceptionHandler, check_handler, check_name, launch_from
 
 __all__ = ["watched"]
 
@@ -52,10 +52,13 @@ def watched(fn: Any = None, /, *, name: str | None = None, on_exception: Excepti
         on_exception: Called as ``on_exception(task, exc)`` in place of the report, as for `launch_watched`.
 
     Raises:
-        TypeError: What is decorated is no coroutine function, or *on_exception* is async or cannot be called.
+        TypeError: What is decorated is no coroutine function, *name* is not a string, or *on_exception* is async or
+            cannot be called.
 
     .. versionadded:: 1.0
     """
+    if name is not None:
+        check_name(name)
     check_handler(on_exception)
 
     def make(fn: AsyncFunction, function: str) -> Callable[..., asyncio.Task[Any]]:

@@ -276,7 +276,8 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
             The task, a plain `asyncio.Task` around *coro* itself.
 
         Raises:
-            TypeError: *coro* is not a coroutine, *on_exception* is async or cannot be called, or *context* is none.
+            TypeError: *coro* is not a coroutine, *name* is not a string, *on_exception* is async or cannot be called,
+                or *context* is none.
             ValueError: *coro* was awaited or closed before.
             RuntimeError: The scope is not open, or the call does not come from its loop. As with the other errors,
                 *coro* is closed.

@@ -19,7 +19,7 @@ from async_plus.engine.per_loop import per_loop
 from async_plus.stacks import Place
 from async_plus.stacks.names import callable_name
 
-__all__ = ["ExceptionHandler", "Watcher", "check_handler", "ignore", "launch_from", "launch_watched"]
+__all__ = ["ExceptionHandler", "Watcher", "check_handler", "check_name", "ignore", "launch_from", "launch_watched"]
 
 _T = TypeVar("_T")
 
@@ -47,6 +47,20 @@ def check_handler(on_exception: object) -> None:
     """
     if on_exception is not None and on_exception is not ignore:
         _checks.callback("on_exception", on_exception, "taking a task and an exception")
+
+
+def check_name(name: object) -> None:
+    """Refuse what is no name of a task.
+
+    Raises:
+        TypeError: It is not a string.
+    """
+    if not isinstance(name, str):
+        # asyncio would make a name of it, and in 0.3 the handler came here:
+        #
+        #     scope.launch(poll(), alert)
+        hint = " (is it meant to be on_exception?)" if callable(name) else ""
+        raise TypeError(f"name must be a string, got {_checks.kind(name)}{hint}")
 
 
 def _check_context(context: object) -> None:
@@ -89,6 +103,8 @@ class Watcher(Owner[_Launch]):
         try:
             if type(coro) is not CoroutineType or coro.cr_suspended or coro.cr_frame is None or coro.cr_running:
                 check_fresh("coro", coro)
+            if name is not None:
+                check_name(name)
             if on_exception is not None:
                 check_handler(on_exception)
             if name is None and context is None:
@@ -224,7 +240,8 @@ def launch_watched(
         The task, a plain `asyncio.Task` around *coro* itself.
 
     Raises:
-        TypeError: *coro* is not a coroutine, *on_exception* is async or cannot be called, or *context* is none.
+        TypeError: *coro* is not a coroutine, *name* is not a string, *on_exception* is async or cannot be called, or
+            *context* is none.
         ValueError: *coro* was awaited or closed before.
         RuntimeError: No event loop is running. As with the other errors, *coro* is closed.
 
