@@ -1,0 +1,108 @@
+"""The recipe that hangs is found by the command it prints."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_dump import dump_of
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+LINES = (RECIPES / "find_the_hang.py").read_text().splitlines()
+
+
+def line_of(text):
+    """The number of the only line of the recipe that contains *text*."""
+    [number] = [number for number, line in enumerate(LINES, 1) if text in line]
+    return number
+
+
+def at(text, function):
+    """The place of that line, as a dump shows it."""
+    return f"find_the_hang.py:{line_of(text)} in {function}"
+
+
+def without_paths(lines):
+    """Where the checkout lies is not for the tests to know, nor when a line was logged."""
+    return [re.sub(r"^[0-9:]{8} ", "", re.sub(r"[^\s\"]*(?=find_the_hang\.py)", "", line)) for line in lines]
+
+
+class Hanging:
+    """The recipe as a process of its own that has come to where it hangs, and what it has said so far."""
+
+    def __init__(self, process):
+        self.process = process
+        self.printed = process.stdout.readline()
+        # It is deaf to nothing: until it hangs, it tells what it is doing instead.
+        dump, self.logged = self._dump()
+        while "deadlock" not in "\n".join(dump) or "'read orders'" in "\n".join(dump):
+            dump, logged = self._dump()
+            self.logged += logged
+        self.dump = dump
+
+    def _dump(self):
+        self.process.send_signal(signal.SIGUSR1)
+        lines = dump_of(self)
+        start = next(number for number, line in enumerate(lines) if line.startswith("===== process"))
+        return lines[start:], lines[:start]
+
+
+@pytest.fixture(scope="module")
+def hanging():
+    command = [sys.executable, "find_the_hang.py"]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=RECIPES, text=True, **pipes) as process:
+        try:
+            yield Hanging(process)
+        finally:
+            process.kill()
+
+
+def test_it_prints_the_command_to_type(hanging):
+    """With its own process id, so that nobody has to look for it."""
+    pid = hanging.process.pid
+    assert hanging.printed == f"If it hangs, type in another terminal: kill -USR1 {pid}\n"
+
+
+def test_the_log_has_told_of_the_producer_when_it_died(hanging):
+    """Once, with the line that launched it and the line that failed."""
+    lines = without_paths(hanging.logged)
+
+    launched = at("scope.launch(read_orders", "main")
+    assert [line for line in lines if "ERROR" in line] == [
+        f"ERROR   task 'read orders' failed with ValueError, launched at {launched}"
+    ]
+    assert f'  File "find_the_hang.py", line {line_of("int(pieces)")}, in read_orders' in lines
+
+
+def test_one_signal_tells_who_waits_where_and_for_whom(hanging):
+    """Both tasks of the deadlock with their lines and the circle they are in, and the consumer with its queue."""
+    lines = without_paths(hanging.dump)
+    end = lines.index("main thread") - 1
+
+    assert re.fullmatch(rf"===== process {hanging.process.pid} at .*, on SIGUSR1 =====", lines[0])
+    assert lines[1:end] == [
+        "4 tasks: 4 parked",
+        "",
+        "deadlock: 'Berlin to Paris' -> 'Paris to Berlin' -> 'Berlin to Paris'",
+        "",
+        "task_scope 'warehouse'",
+        "  'pack orders' (pack_orders) parked on Queue.get",
+        f"    {at('in incoming(orders)', 'pack_orders')}",
+        f"    {at('orders.get()', 'incoming')}",
+        "  'Berlin to Paris' (ship) parked on Lock.acquire, held by 'Paris to Berlin'",
+        f"    {at('await move', 'ship')}",
+        f"    {at('target.lock', 'move')}",
+        "  'Paris to Berlin' (ship) parked on Lock.acquire, held by 'Berlin to Paris'",
+        f"    {at('await move', 'ship')}",
+        f"    {at('target.lock', 'move')}",
+        "",
+        "other tasks",
+        "  'main' (main) parked on task_scope 'warehouse' of 'pack orders', 'Berlin to Paris',",
+        "      'Paris to Berlin'",
+        f"    {at('scope.wait', 'main')}",
+    ]
