@@ -1,4 +1,4 @@
-"""The recipe that hangs is found by the command it prints."""
+"""The recipe that hangs is found by the command it prints, as docs/howto/hang.rst shows it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import re
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import docutils.core
 import pytest
+from docutils import nodes
 from test_dump import dump_of
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+ROOT = Path(__file__).parent.parent
+RECIPES = ROOT / "recipes"
+PAGE = ROOT / "docs" / "howto" / "hang.rst"
 LINES = (RECIPES / "find_the_hang.py").read_text().splitlines()
 
 
@@ -106,3 +111,40 @@ def test_one_signal_tells_who_waits_where_and_for_whom(hanging):
         "      'Paris to Berlin'",
         f"    {at('scope.wait', 'main')}",
     ]
+
+
+def shown(remark):
+    """The block of the page that follows the comment *remark*."""
+    # The other tests of pages tell whether it is well-formed.
+    tree = docutils.core.publish_doctree(PAGE.read_text(), settings_overrides={"report_level": 5, "halt_level": 5})
+    found = [*tree.findall(lambda node: isinstance(node, nodes.comment | nodes.literal_block))]
+    [block] = [after for node, after in pairwise(found) if node.astext() == remark]
+    return block.astext().splitlines()
+
+
+def loosened(lines):
+    """The lines without what differs from process to process and from Python to Python."""
+    lines = [re.sub(r"process \d+ at [-0-9]+ [:0-9]+ [-+]\d{4}", "process N at T", line) for line in lines]
+    # Where in the loop the main thread is, and marks below a line of code.
+    lines = [re.sub(r"^  \S+/python3\S+:\d+ in \w+$", "  LOOP", line) for line in lines]
+    return [line for line in without_paths(lines) if line.strip(" ^~")]
+
+
+def test_the_page_shows_what_the_dump_says(hanging):
+    """To the line."""
+    assert loosened(hanging.dump) == loosened(shown("recipe: dump"))
+
+
+def test_the_page_shows_what_the_log_says(hanging):
+    """What was there before it hung."""
+    assert loosened(hanging.logged) == loosened(shown("recipe: log"))
+
+
+@pytest.mark.parametrize("tool", ["print_stack", "all_tasks"])
+def test_the_page_shows_what_others_say(tool):
+    """The very same hang, in the words of asyncio itself; only that long lines are broken on the page."""
+    command = [sys.executable, "docs/compare_hang.py", tool]
+
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    assert " ".join(loosened(said.splitlines())).split() == " ".join(loosened(shown(f"compare: {tool}"))).split()
