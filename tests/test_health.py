@@ -81,6 +81,20 @@ class TestReady:
         assert health() == Health(True, False, ("service 'feed' x 3 is in backoff, restart in 7.0 s",))
         await cancel_and_wait(*hosts)
 
+    @pytest.mark.virtual_time
+    async def test_problems_are_told_in_the_order_of_names(self):
+        """Tasks come in no order, and two answers of the same are to be the same."""
+        names = [f"feed {number}" for number in (*range(8, 12), *range(1, 8))]
+        hosts = [
+            asyncio.create_task(supervised(name=name, delays=[10], restart="always")(asyncio.sleep)(1))
+            for name in names
+        ]
+        await asyncio.sleep(2)
+        problems = health().problems
+        await cancel_and_wait(*hosts)
+
+        assert [problem.split("'")[1] for problem in problems] == [f"feed {number}" for number in range(1, 12)]
+
     async def test_the_children_of_supervisors_are_told_with_these(self):
         """Those of a supervisor within a child, too."""
         starting = asyncio.Event()

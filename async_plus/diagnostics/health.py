@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from async_plus.diagnostics.ask import PATIENCE, ask, checked_loop
+from async_plus.diagnostics.cycles import order
 from async_plus.diagnostics.loop_watch import LoopWatch, watches_of
 from async_plus.diagnostics.parts import ServiceInfo
 from async_plus.diagnostics.services import attempts_in, supervisors_of
@@ -73,7 +74,9 @@ def all_services(loop: asyncio.AbstractEventLoop) -> list[tuple[str | None, Serv
     """Return every service of *loop* with the name of its supervisor, if it has one. In the loop's thread only."""
     now = _now(loop)
     attempts = attempts_in(look(sure(lambda: asyncio.all_tasks(loop))))
-    found: list[tuple[str | None, ServiceInfo]] = [(None, attempt.info(now, _no_tasks)) for attempt in attempts]
+    # Tasks come in no order. Two answers of the same are to be the same.
+    alone = sorted((attempt.info(now, _no_tasks) for attempt in attempts), key=lambda service: order(service.name))
+    found: list[tuple[str | None, ServiceInfo]] = [(None, service) for service in alone]
     left = list(supervisors_of(loop, now, _no_tasks))
     while left:
         supervisor = left.pop(0)
