@@ -9,10 +9,10 @@ import sys
 import weakref
 
 import pytest
-from tools import Awaitable, Boom, fail, give, messages, turns
-from waits import CRAWL, crawl, fetch, later, registers, waiting
+from tools import Awaitable, Boom, fail, give, messages, site_of, turns
+from waits import CRAWL, FETCH, crawl, fetch, later, place, registers, waiting
 
-from async_plus import impatient, subscribe
+from async_plus import Place, impatient, subscribe
 
 virtual = pytest.mark.virtual_time
 
@@ -51,6 +51,30 @@ class TestContext:
         await asyncio.gather(handle("a", 6), handle("b", 7), handle("c", 8))
 
         assert [record.request_id for record in caplog.records] == ["a", "b", "c", "a", "b", "c"]
+
+    async def test_each_complaint_has_the_id_and_the_line_of_its_own_request(self, caplog):
+        """In the text and in the record: two requests at once that wait at different lines, one complaint each."""
+
+        async def read_prices():
+            return await impatient(fetch(6), log_after=5)
+
+        async def read_orders():
+            return await impatient(fetch(7), log_after=5)
+
+        async def handle(number, read):
+            request_id.set(number)
+            await read()
+
+        await asyncio.gather(handle("a", read_prices), handle("b", read_orders))
+
+        prices, orders = place(read_prices, "await impatient"), place(read_orders, "await impatient")
+        told = [(record.request_id, Place(*site_of(record)), record.getMessage()) for record in caplog.records]
+        assert told == [
+            ("a", prices, f"Still waiting for fetch after 5.0 s at {prices}; parked at {FETCH} on sleep, 1.0 s left"),
+            ("b", orders, f"Still waiting for fetch after 5.0 s at {orders}; parked at {FETCH} on sleep, 2.0 s left"),
+            ("a", prices, f"fetch at {prices} returned after 6.0 s"),
+            ("b", orders, f"fetch at {orders} returned after 7.0 s"),
+        ]
 
     async def test_an_id_set_during_the_wait_is_seen_where_a_task_can_be_asked(self, caplog):
         """From 3.12 on it is the task's context of the moment, before that the one in which the wait began."""
