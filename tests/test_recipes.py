@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import re
 import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-RECIPES = Path(__file__).parent.parent / "recipes"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"recipes_{name}", RECIPES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from programs import RECIPES, load
 
 
 def test_every_recipe_is_in_the_index():
