@@ -146,7 +146,8 @@ class Redis(Server):
         return f"redis://127.0.0.1:{self.port}"
 
     def command(self):
-        return [self._redis, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
+        return [self._redis, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes",
+                "--appendfsync", "always"]  # fmt: skip
 
     def answers(self):
         import redis
