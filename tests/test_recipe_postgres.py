@@ -10,8 +10,8 @@ import sys
 
 import psycopg
 import pytest
-from servers import Postgres, running
 from programs import RECIPES, load
+from servers import Postgres, running
 
 from async_plus import task_scope
 from async_plus.testing import record_events

@@ -12,8 +12,8 @@ from collections import Counter
 
 import pytest
 import redis
+from programs import RECIPES, load
 from servers import Redis, running
-from test_recipes import RECIPES, load
 
 from async_plus import AttemptFailed, AttemptHung, supervised, task_scope
 from async_plus.testing import record_events

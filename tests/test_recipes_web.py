@@ -128,7 +128,8 @@ async def test_readyz_says_no_first_and_requests_are_still_answered(start_recipe
             assert (response.status, response.headers["Connection"]) == (201, "close")
 
     program.signalled(TERM)
-    assert await asyncio.to_thread(program.end) == (128 + TERM, [])
+    last_words = f"SIGTERM during the stop: the process ends at once with code {128 + TERM}"
+    assert await asyncio.to_thread(program.end) == (128 + TERM, [last_words])
 
 
 @clients_only
@@ -256,7 +257,7 @@ async def test_an_order_survives_a_full_disk(monkeypatch, tmp_path, caplog):
     assert (tmp_path / "orders.jsonl").read_text() == body + "\n"
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         "journal failed after 0.5 s with OSError, restart 1 in 0.1 s",
-        "journal failed after 0.0 s with OSError, restart 2 in 1.0 s",
+        "journal failed after 0.0 s with the same OSError, restart 2 in 1.0 s",
     ]
 
 
