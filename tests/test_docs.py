@@ -90,7 +90,7 @@ def test_every_option_of_the_command_line_is_shown(load):
     assert list(groups) == ["Options", "Restarts", "Process"]
     restarts = [written.partition(" ")[0] for written, _ in groups["Restarts"]]
     assert restarts == [async_plus.cli._flag(option) for option in async_plus.cli.POLICY_FLAGS]
-    assert ("--grace SECONDS", "for a stop (default: 10)") in groups["Process"]
+    assert ("--grace SECONDS", "to stop, once it is cancelled (default: 10)") in groups["Process"]
     assert all(text for options in groups.values() for _, text in options)
 
 

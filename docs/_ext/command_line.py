@@ -9,7 +9,7 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-from async_plus.cli import _parser
+from async_plus.cli import _parsers
 
 
 def setup(app: Any) -> dict[str, Any]:
@@ -36,15 +36,11 @@ class Options(Directive):
 
 def groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield the groups of options of ``async-plus run``, each option as it is written with what it does."""
-    for group in _command()._action_groups:
+    _, command = _parsers()
+    for group in command._action_groups:
         options = [(_written(action), action.help or "") for action in group._group_actions if action.option_strings]
         if options:
             yield (group.title or "").capitalize(), options
-
-
-def _command() -> argparse.ArgumentParser:
-    [commands] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    return commands.choices["run"]
 
 
 def _written(action: argparse.Action) -> str:

@@ -22,7 +22,7 @@ def setup(app: Any) -> dict[str, Any]:
     """Connect to autodoc, before napoleon, which reads the sections."""
     ModuleAnalyzer.analyze = _analyze_without_overloads
     app.connect("autodoc-process-docstring", show_examples, priority=400)
-    app.connect("autodoc-process-docstring", show_log_lines, priority=400)
+    app.connect("autodoc-process-docstring", show_facts, priority=400)
     app.connect("autodoc-process-docstring", drop_first_version, priority=900)
     app.connect("autodoc-process-signature", hide_empty_signature)
     return {"parallel_read_safe": True}
@@ -69,15 +69,17 @@ def _language(code: str) -> str:
     return "python"
 
 
-def show_log_lines(app: Any, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Show an event's level and line in the log below its description."""
-    if not (isinstance(obj, type) and issubclass(obj, Event)) or obj is Event:
+def show_facts(app: Any, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Show the fields of a dataclass that does not explain each of them, and the lines of an event in the log."""
+    if not (isinstance(obj, type) and dataclasses.is_dataclass(obj)) or obj is Event or "Attributes:" in lines:
         return
-    examples = LINES[obj]
-    at = next((number for number, line in enumerate(lines) if line.startswith(".. version")), len(lines))
-    shown = [f"   {logging.getLevelName(event.level)} {event}" for event in examples]
     facts = [f"``{field.name}: {field.type}``" for field in dataclasses.fields(obj) if field.name != "level"]
-    lines[at:at] = [f"Facts: {', '.join(facts)}.", "", ".. code-block:: text", "   :class: log", "", *shown, ""]
+    shown = [f"Fields: {', '.join(facts)}.", ""]
+    if issubclass(obj, Event):
+        log = [f"   {logging.getLevelName(event.level)} {event}" for event in LINES[obj]]
+        shown += [".. code-block:: text", "   :class: log", "", *log, ""]
+    at = next((number for number, line in enumerate(lines) if line.startswith(".. version")), len(lines))
+    lines[at:at] = shown
 
 
 def drop_first_version(app: Any, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:

@@ -53,24 +53,33 @@ _EXAMPLES: list[Event] = [
             ran_for=3.2,
             exception=_REFUSED,
             failed_at=_POOL,
-            repeated=False,
+            repeated=repeated,
             restart=restart,
             delay=delay,
         )
-        for restart, delay in ((3, 10.4), (None, None))
+        for repeated, restart, delay in ((False, 3, 10.4), (True, 4, 60.0), (False, None, None))
     ),
     events.AttemptReturned(service="feed", attempt=2, ran_for=1.0, restart=2, delay=1.0),
     *(
-        events.GaveUp(service="feed", restarts=5, ran_for=0.4, exception=error, failed_at=None)
-        for error in (_REFUSED, None)
+        events.GaveUp(
+            service="feed",
+            restarts=restarts,
+            ran_for=0.4,
+            exception=error,
+            failed_at=None,
+            restartable=restartable,
+        )
+        for restarts, error, restartable in ((5, _REFUSED, True), (5, None, True), (0, _REFUSED, False))
     ),
-    events.Stopped(service="feed", attempt=3),
+    *(events.Stopped(service="feed", attempt=3, restart=restart) for restart in (None, 3)),
     events.SiblingsRestarted(supervisor="shop", strategy="rest_for_one", child="database", siblings=("feed", "web")),
     events.LoopBlocked(blocked_for=0.53, task="feed", blocked_at=_CRAWL, stack=(_CRAWL,)),
     *(
         events.BlockOver(blocked_for=2.04, seen=seen, task="feed", blocked_at=_CRAWL)
         for seen in (True, False)
     ),
+    events.StopRequested(signal="SIGTERM", drain=0, grace=10),
+    events.StopForced(signal="SIGTERM", exit_code=143),
     *(
         events.WouldNotStop(after=10.0, exit_code=70, blocked_at=place, tasks=tasks)
         for place, tasks in ((None, _STUCK), (_CRAWL, ()))
