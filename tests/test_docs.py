@@ -110,6 +110,15 @@ async def test_every_metric_is_explained():
     assert explained == [metric.name for metric in collector.describe()]
 
 
+@pytest.mark.parametrize("page", ["README.rst", "CHANGELOG.rst", "CONTRIBUTING.rst"])
+def test_the_pages_that_are_linked_exist(page):
+    """A link from the README to docs/ leads somewhere in the checkout, too."""
+    root = DOCS.parent
+
+    linked = re.findall(r"<(docs/[^>]+)>`_", (root / page).read_text())
+    assert [name for name in linked if not (root / name).is_file()] == []
+
+
 @pytest.mark.parametrize("source", DIAGRAMS, ids=lambda source: source.stem)
 def test_a_diagram_is_the_one_that_its_source_describes(load, source):
     """Whoever changes a source renders it again: python docs/_diagrams/render.py."""
