@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+import threading
 
+import anyio
 import pytest
 from tools import forever, start, turns
 
 from async_plus import Supervisor, cancel_and_wait, snapshot, supervised, task_scope, try_gather
+from async_plus.diagnostics.guesses import held_while_running
 
 virtual = pytest.mark.virtual_time
 
@@ -64,18 +68,6 @@ class TestHolders:
 
         assert on("a") == f"{kind.__name__}.acquire, held by 'holder'"
         assert on("b") == f"{kind.__name__}.acquire, held by 'holder'"
-
-    async def test_a_lock_taken_without_a_block_has_no_holder_to_be_seen(self, park):
-        """Nothing in the frame tells of it, and nothing is made up."""
-        lock = asyncio.Lock()
-
-        async def take():
-            await lock.acquire()
-            await forever()
-
-        await park(holder=take(), a=enter(lock))
-
-        assert on("a") == "Lock.acquire"
 
     async def test_a_block_further_out_counts(self, park):
         """The one who holds it may be deep in other functions by now."""
@@ -194,6 +186,330 @@ class TestHolders:
 
         assert on("a") == "Lock.acquire, held by itself"
         assert told(snapshot()) == ["deadlock: 'a' -> 'a'"]
+
+
+class Pool:
+    """Has its lock in an attribute."""
+
+    def __init__(self, lock):
+        self.lock = lock
+
+    async def take(self):
+        await self.lock.acquire()
+        await forever()
+
+
+class SlottedPool:
+    __slots__ = ("lock",)
+    __init__, take = Pool.__init__, Pool.take
+
+
+class OldPool(Pool):
+    def __init__(self, lock):
+        self.__dict__ = {"lock": lock}
+
+
+async def take(lock, *more):
+    """Acquire all these, and stay."""
+    await lock.acquire()
+    if more:
+        # The next one in a function of its own, as they are.
+        await take(*more)
+    await forever()
+
+
+async def lock_up(lock):
+    """Leave it locked, by nobody who is to be seen."""
+    await lock.acquire()
+
+
+async def take_with_patience(lock):
+    await asyncio.wait_for(lock.acquire(), 60)
+    await forever()
+
+
+async def take_and_release(lock):
+    await lock.acquire()
+    try:
+        await turns(1)
+    finally:
+        lock.release()
+    await forever()
+
+
+async def take_later(lock):
+    await forever()
+    await lock.acquire()
+
+
+async def know(lock):
+    await forever()
+    raise AssertionError(lock)
+
+
+async def take_from_closure(lock):
+    async def inner():
+        await lock.acquire()
+        await forever()
+
+    await inner()
+
+
+async def take_in_generator(lock):
+    async def items():
+        await lock.acquire()
+        yield await forever()
+
+    async for _ in items():
+        pass
+
+
+async def take_global(lock):
+    # As a module does that has it among its variables.
+    scope = {"lock": lock, "forever": forever}
+    exec("async def work():\n    await lock.acquire()\n    await forever()", scope)
+    await scope["work"]()
+
+
+TAKEN = {
+    "in a variable": take,
+    "in an attribute": lambda lock: Pool(lock).take(),
+    "in an attribute's dict": lambda lock: OldPool(lock).take(),
+    "in a slot": lambda lock: SlottedPool(lock).take(),
+    "in a closure": take_from_closure,
+    "in a global": take_global,
+    "in an async generator": take_in_generator,
+    "with a timeout": take_with_patience,
+}
+NOT_TAKEN = {"and released": take_and_release, "not yet": take_later, "not at all": know}
+
+
+class TestPossibleHolders:
+    """What was taken by a bare `acquire()` leaves no trace but that the taker knows the lock."""
+
+    @pytest.mark.parametrize("kind", [asyncio.Lock, asyncio.Semaphore])
+    @pytest.mark.parametrize("how", TAKEN)
+    async def test_whoever_has_called_acquire_may_hold_the_lock(self, park, how, kind):
+        """However it knows the lock."""
+        lock = kind()
+        await park(holder=TAKEN[how](lock), a=enter(lock), b=take(lock))
+
+        assert on("a") == f"{kind.__name__}.acquire, possibly held by 'holder'"
+        assert on("b") == f"{kind.__name__}.acquire, possibly held by 'holder'"
+
+    @pytest.mark.parametrize("how", NOT_TAKEN)
+    async def test_whoever_has_not_or_not_any_more_does_not(self, park, how):
+        """By the order of the lines."""
+        lock = asyncio.Lock()
+        await lock.acquire()
+        lock.release()
+        await park(other=NOT_TAKEN[how](lock), holder=take(lock), a=enter(lock))
+
+        assert on("a") == "Lock.acquire, possibly held by 'holder'"
+
+    async def test_whoever_waits_for_it_has_not_got_it(self, park):
+        """Nobody is named if nobody else is left."""
+        lock = asyncio.Lock()
+        await lock_up(lock)
+        await park(a=take(lock), b=take(lock))
+
+        assert on("a") == "Lock.acquire"
+
+    async def test_one_who_is_seen_to_hold_it_is_enough(self, park):
+        """Then nobody else is suspected."""
+        lock, gate = asyncio.Lock(), asyncio.Event()
+
+        async def may():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(gate.wait(), 0)
+                await lock.acquire()
+            await forever()
+
+        await park(holder=enter(lock), other=may(), a=enter(lock))
+
+        assert on("a") == "Lock.acquire, held by 'holder'"
+
+    async def test_a_circle_of_them_is_a_possible_deadlock(self, park):
+        """Since nobody can be sure of who holds them."""
+        first, second = asyncio.Lock(), asyncio.Lock()
+
+        async def cross(outer, inner):
+            await outer.acquire()
+            await turns(3)
+            await inner.acquire()
+
+        await asyncio.gather(park(a=cross(first, second)), park(b=cross(second, first)))
+
+        assert told(snapshot()) == ["possible deadlock: 'a' -> 'b' -> 'a'"]
+        assert on("a") == "Lock.acquire, possibly held by 'b'"
+
+
+# Until 3.12, nobody can look at the variables of a frame that runs without changing them for a debugger.
+RUNNING = ", possibly held by 'holder'" if sys.version_info >= (3, 13) else ""
+
+
+class TestRunningHolders:
+    """While a task runs, its blocks cannot be seen; that it is in one, and knows the lock, can."""
+
+    async def look(self, park, holding):
+        """What somebody waits on who waits for a lock, at a moment chosen by the one who may hold it."""
+        lock, found = asyncio.Lock(), []
+        await lock_up(lock)
+        waiter = await park(a=enter(lock))
+        asyncio.current_task().set_name("holder")
+        await holding(lock, lambda: found.append(on("a")))
+        await cancel_and_wait(waiter)
+        return found
+
+    async def test_whoever_runs_in_the_block_of_a_lock_may_hold_it(self, park):
+        """Directly in it, in a function that it awaits, and in handlers in it."""
+
+        async def block(lock, look):
+            async with contextlib.nullcontext(lock):
+                look()
+
+        async def further_out(lock, look):
+            async with contextlib.nullcontext(lock):
+                await inside(look)
+
+        async def inside(look):
+            await turns(1)
+            look()
+
+        async def handlers(lock, look):
+            async with contextlib.nullcontext(lock):
+                try:
+                    raise KeyError
+                except KeyError:
+                    look()
+                try:
+                    look()
+                finally:
+                    look()
+
+        async def taken(lock, look):
+            lock.acquire().close()
+            look()
+
+        for holding in (block, further_out, handlers, taken):
+            assert set(await self.look(park, holding)) == {"Lock.acquire" + RUNNING}
+
+    async def test_whoever_runs_outside_of_it_does_not(self, park):
+        """Before and after it; nor is a module or a class looked into."""
+
+        async def around(lock, look):
+            look()
+            async with contextlib.nullcontext(lock):
+                pass
+            look()
+
+        async def in_a_class(lock, look):
+            scope = {"lock": lock, "look": look, "contextlib": contextlib}
+            exec("with contextlib.nullcontext(lock):\n    look()", scope)
+
+        for holding in (around, in_a_class):
+            assert set(await self.look(park, holding)) == {"Lock.acquire"}
+
+    def test_a_task_that_runs_in_another_thread_is_looked_at_there(self):
+        """By whoever looks while it is blocked."""
+        blocked, leave = threading.Event(), threading.Event()
+
+        async def hold(lock):
+            async with lock:
+                asyncio.current_task().set_name("holder")
+                waiter = await start(enter(lock), "a")
+                blocked.set()
+                leave.wait()
+            await cancel_and_wait(waiter)
+
+        async def main():
+            await hold(asyncio.Lock())
+
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_until_complete, args=[main()])
+        thread.start()
+        blocked.wait()
+        [found] = [info.on for info in snapshot(loop).tasks if info.names == ("a",)]
+        leave.set()
+        thread.join()
+        loop.close()
+
+        assert found == "Lock.acquire" + RUNNING
+
+    def test_a_frame_on_no_stack_holds_nothing(self):
+        """It has gone on meanwhile, in another thread."""
+        coroutine = forever()
+        assert held_while_running(coroutine.cr_frame) == set()
+        coroutine.close()
+
+
+class TestOwners:
+    """A lock of anyio knows who has it, however that took it."""
+
+    async def test_the_owner_of_a_lock_is_named(self, park):
+        """Without a block, too."""
+        lock = anyio.Lock()
+        await park(holder=take(lock), a=enter(lock), b=take(lock))
+
+        assert on("a") == "Lock.acquire, held by 'holder'"
+        assert on("b") == "Lock.acquire, held by 'holder'"
+
+    async def test_a_circle_of_them_is_a_deadlock(self, park):
+        """A certain one."""
+        first, second, gate = anyio.Lock(), anyio.Lock(), asyncio.Event()
+        await park(a=cross(gate, first, second), b=cross(gate, second, first))
+        gate.set()
+        await turns()
+
+        assert told(snapshot()) == ["deadlock: 'a' -> 'b' -> 'a'"]
+
+    async def test_an_owner_that_has_ended_is_named_as_such(self, park):
+        """It will never release the lock."""
+        lock = anyio.Lock()
+        task = await start(lock.acquire(), "gone")
+        await task
+        await park(a=enter(lock))
+
+        assert on("a") == "Lock.acquire, held by 'gone', which has ended"
+
+    @pytest.mark.parametrize("stranger", ["a name", None])
+    async def test_the_borrowers_of_a_limiter_are_named(self, park, stranger):
+        """Those that are tasks; another one may give back his place some day."""
+        limiter = anyio.CapacityLimiter(2 if stranger is None else 3)
+        if stranger is not None:
+            limiter.acquire_on_behalf_of_nowait(stranger)
+        gate = asyncio.Event()
+
+        async def twice():
+            async with limiter:
+                await gate.wait()
+                await limiter.acquire_on_behalf_of(object())
+
+        await park(h1=twice(), h2=twice(), a=enter(limiter))
+        gate.set()
+        await turns()
+
+        certain = "" if stranger is None else "possible "
+        assert on("a") == "CapacityLimiter.acquire, held by 'h1', 'h2'"
+        assert told(snapshot())[0] == f"{certain}deadlock: 'h1' -> 'h1'"
+
+    async def test_a_limiter_with_nobody_known_names_nobody(self, park):
+        """What has borrowed is told by no name."""
+        limiter = anyio.CapacityLimiter(1)
+        limiter.acquire_on_behalf_of_nowait("a name")
+        await park(a=enter(limiter))
+
+        assert on("a") == "CapacityLimiter.acquire"
+
+    async def test_a_lock_that_has_lost_its_owner_is_told_all_the_same(self, park):
+        """By what can be seen otherwise."""
+        lock = anyio.Lock()
+        await park(holder=take(lock), a=enter(lock))
+        owner = lock._owner_task
+        del lock._owner_task
+
+        assert on("a") == "Lock.acquire, possibly held by 'holder'"
+        lock._owner_task = owner
 
 
 AB = "'a' -> 'b' -> 'a'"

@@ -5,6 +5,7 @@
     report.py       what a snapshot consists of: plain strings and numbers
     render.py       the same as a tree of text
     sights.py       the tasks of a loop, sorted by the instructions at which they stand
+    guesses.py      locks that may be held, by what a task knows
     blocks.py       locks that are held and timeouts that run, by the open blocks of a task
     cycles.py       who waits for whom, in a circle
     services.py     supervisors and supervised services

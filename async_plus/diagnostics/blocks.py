@@ -14,15 +14,18 @@ import contextlib
 import gc
 import math
 import opcode
-from asyncio import Condition, Lock, Semaphore
+from asyncio import Condition, Lock, Semaphore, Task
 from collections.abc import Iterable, Iterator, Sequence
 from types import AsyncGeneratorType, CellType, CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeGuard
 
-from async_plus.diagnostics.sights import Shape, Sight
-from async_plus.stacks.names import type_name, type_of
+from async_plus.diagnostics.guesses import has_taken, held_while_running, within_reach
+from async_plus.diagnostics.sights import Shape, Sight, task_name
+from async_plus.stacks import Link, listing
+from async_plus.stacks.libraries import Owners, owners_in
+from async_plus.stacks.names import is_done, is_task, type_name, type_of
 from async_plus.stacks.primitives import WAIT_FOR
-from async_plus.stacks.walk import variable
+from async_plus.stacks.walk import frame_of, variable
 
 __all__ = ["Locks"]
 
@@ -52,25 +55,40 @@ class Locks:
         # Whoever waits for a lock, and for which. (By id: locks of the user's may compare as they like.)
         self._waited: dict[Sight, Any] = {}
         self._holders: dict[int, list[Sight]] = {}
+        # Whoever has a lock by its own account, and was not seen: another loop's task, one that has ended, or no task.
+        self._strangers: dict[int, list[object]] = {}
+        # The locks whose holders are only those that may hold it.
+        self._guessed: set[int] = set()
+        # What is said of a lock: thousands may wait for it.
+        self._texts: dict[int, str] = {}
         self.timeouts: dict[Sight, float] = {}
         # Of those in which somebody is known to wait for a lock, or may be in a block.
         self.shapes: set[Shape] = set()
         shapes = list(shapes)
         for shape in shapes:
-            if shape.links and shape.links[-1].code in _ACQUIRES:
-                self.shapes.add(shape)
-                for sight in shape.sights:
-                    if sight.state == "parked":
-                        self._waited[sight] = variable(sight.owners[-1], "self")
+            self._note_waits(shape)
+        if self._strangers:
+            self._find(shapes)
         locks = {id(lock) for lock in self._waited.values()}
         for shape in shapes:
             opening = [position for position, link in enumerate(shape.links) if _may_open(link.code)]
             if opening:
                 self.shapes.add(shape)
                 for sight in shape.sights:
-                    # What a class of the user's makes of a lock may lack everything.
                     with contextlib.suppress(Exception):
                         self._look_at(sight, opening, locks)
+        unseen = locks - self._holders.keys() - self._strangers.keys()
+        if unseen:
+            self._guess(shapes, unseen)
+
+    def told(self, sight: Sight) -> str:
+        """Say who holds the lock for which *sight* waits, "" if that cannot be seen."""
+        lock = id(self._waited.get(sight))
+        if self._holders.get(lock) == [sight]:
+            return ", held by itself"
+        if lock not in self._texts:
+            self._texts[lock] = self._text(lock)
+        return self._texts[lock]
 
     def holders(self, sight: Sight) -> list[Sight]:
         """Return who holds the lock for which *sight* waits, as far as that can be seen."""
@@ -90,9 +108,67 @@ class Locks:
     def is_certain(self, sight: Sight) -> bool:
         """Tell whether nobody unseen can hold the lock for which *sight* waits."""
         lock = self._waited.get(sight)
+        if id(lock) in self._guessed or not all(map(_has_ended, self._strangers.get(id(lock), ()))):
+            return False
         if not issubclass(type(lock), Semaphore):
             return True
         return len(self.holders(sight)) >= getattr(lock, "_bound_value", math.inf)
+
+    def _text(self, lock: int) -> str:
+        if lock in self._holders:
+            lead = ", possibly held by" if lock in self._guessed else ", held by"
+            return listing(lead, [holder.task for holder in self._holders[lock]])
+        for stranger in filter(_has_ended, self._strangers.get(lock, ())):
+            return f", held by {task_name(stranger)!r}, which has ended"
+        return ""
+
+    def _note_waits(self, shape: Shape) -> None:
+        if not shape.links:
+            return
+        position = len(shape.links) - 1
+        owners = None
+        if shape.links[-1].code not in _ACQUIRES:
+            position, owners = _owners(shape.links)
+            if owners is None:
+                return
+        self.shapes.add(shape)
+        for sight in shape.sights:
+            if sight.state == "parked":
+                lock = self._waited[sight] = variable(sight.owners[position], "self")
+                # As below, what a class of the user's makes of a lock may lack everything.
+                with contextlib.suppress(Exception):
+                    if owners is not None:
+                        self._strangers[id(lock)] = [owner for owner in owners(lock) if owner is not None]
+
+    def _find(self, shapes: Sequence[Shape]) -> None:
+        """Find the owners of locks that know them, among the tasks that were seen."""
+        wanted = {id(owner) for owners in self._strangers.values() for owner in owners}
+        found: dict[int, Sight] = {}
+        for shape in shapes:
+            if shape.others or any(id(task) in wanted for task, _, _ in shape.seen):
+                found.update((id(sight.task), sight) for sight in shape.sights if id(sight.task) in wanted)
+        for lock, owners in self._strangers.items():
+            holders = [found[id(owner)] for owner in owners if id(owner) in found]
+            if holders:
+                self._holders[lock] = holders
+                self.shapes.update(holder.shape for holder in holders)
+                owners[:] = [owner for owner in owners if id(owner) not in found]
+
+    def _guess(self, shapes: Sequence[Shape], unseen: set[int]) -> None:
+        for shape in shapes:
+            taking = [
+                position
+                for position, link in enumerate(shape.links)
+                if link.code is not None and has_taken(link.code, link.lasti)
+            ]
+            for sight in shape.sights if taking else shape.others:
+                # Whoever waits for it has not got it.
+                locks = unseen - {id(self._waited.get(sight))}
+                with contextlib.suppress(Exception):
+                    for lock in locks and locks & _maybe_held(sight, taking):
+                        self._holders.setdefault(lock, []).append(sight)
+                        self._guessed.add(lock)
+                        self.shapes.add(shape)
 
     def _look_at(self, sight: Sight, opening: Sequence[int], locks: set[int]) -> None:
         own = len(sight.owners) if sight.chain is None else len(sight.chain.own_links)
@@ -112,6 +188,31 @@ class Locks:
                     held.remove(lock)
             for lock in dict.fromkeys(held):
                 self._holders.setdefault(lock, []).append(sight)
+
+
+def _owners(links: Sequence[Link]) -> tuple[int, Owners | None]:
+    """Find the link that waits for a lock that knows who has it, and what tells that."""
+    for position in range(len(links) - 1, max(len(links) - 3, -1), -1):
+        code = links[position].code
+        if code is not None and (owners := owners_in(code)) is not None:
+            return position, owners
+    return -1, None
+
+
+def _has_ended(stranger: object) -> TypeGuard[Task[Any]]:
+    return is_task(stranger) and is_done(stranger)
+
+
+def _maybe_held(sight: Sight, taking: Iterable[int]) -> set[int]:
+    """Return the ids of what *sight* may have taken at those positions, or holds while it runs."""
+    if sight.state == "running":
+        frame = frame_of(sight.owners[0])
+        return set() if frame is None else held_while_running(frame)
+    own = len(sight.owners) if sight.chain is None else len(sight.chain.own_links)
+    found = set[int]()
+    for position in filter(own.__gt__, taking):
+        found |= within_reach(sight.owners[position])
+    return found
 
 
 def _may_open(code: CodeType | None) -> bool:

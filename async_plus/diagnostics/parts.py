@@ -119,7 +119,8 @@ class WaitCycle:
 
     Attributes:
         tasks: The names of the tasks.
-        is_certain: False if one waits for a semaphore, which somebody unseen may hold as well.
+        is_certain: False if one waits for a semaphore, which somebody unseen may hold as well, or for a lock of which
+            it is only known who may hold it.
         ends_in: Seconds until a timeout of one of them expires; None if none was seen.
 
     .. versionadded:: 1.0

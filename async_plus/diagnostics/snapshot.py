@@ -22,7 +22,7 @@ from async_plus.diagnostics.sights import Shape, Sight, look, sure, task_name
 from async_plus.engine.long_waits import Entry, Registers, place_of, title_of
 from async_plus.engine.owned import owners_of
 from async_plus.engine.per_loop import peek
-from async_plus.stacks import listing, name_of
+from async_plus.stacks import name_of
 from async_plus.stacks.names import plain
 from async_plus.supervision.children import Children
 
@@ -151,19 +151,11 @@ class _Snapper:
             names=_sorted([sight.name for sight in sights]),
             coroutine=first.shape.coroutine or name_of(first.task),
             state=first.state,
-            on=merged(self._locked(sight, sight.on()) for sight in sights),
+            on=merged(sight.on() + self._locks.told(sight) for sight in sights),
             stack=first.shape.stack,
             cancelling=first.cancelling,
             timeout_in=self._timeout_in(sights),
         )
-
-    def _locked(self, sight: Sight, text: str) -> str:
-        holders = self._locks.holders(sight)
-        if not holders:
-            return text
-        if holders == [sight]:
-            return f"{text}, held by itself"
-        return listing(f"{text}, held by", [holder.task for holder in holders])
 
     def _timeout_in(self, sights: list[Sight]) -> float | None:
         timeouts = self._locks.timeouts

@@ -6,8 +6,9 @@ They are known by the file and the name of their code, so that neither library i
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from types import CodeType
-from typing import Any
+from typing import Any, TypeAlias
 
 from async_plus.stacks.names import type_name
 from async_plus.stacks.primitives import (
@@ -22,7 +23,10 @@ from async_plus.stacks.primitives import (
     thread,
 )
 
-__all__ = ["children_in", "describer_in"]
+__all__ = ["Owners", "children_in", "describer_in", "owners_in"]
+
+# Called with a lock, returns those who have it: tasks, and whatever else may.
+Owners: TypeAlias = Callable[[Any], tuple[object, ...]]
 
 
 def _response(variables: Variables) -> str:
@@ -58,6 +62,12 @@ _DESCRIBERS: dict[tuple[str, str], Describe] = {
 }
 _CHILDREN: dict[tuple[str, str], Children] = {(_ANYIO, "TaskGroup.__aexit__"): task_group_tasks}
 
+# Locks that know who has them: the function that waits for one, and who that is.
+_OWNERS: dict[tuple[str, str], Owners] = {
+    (_ANYIO, "CapacityLimiter.acquire_on_behalf_of"): lambda limiter: tuple(limiter._borrowers),
+    (_ANYIO, "Lock.acquire"): lambda lock: (lock._owner_task,),
+}
+
 _FILES = tuple({file for file, _ in _DESCRIBERS})
 
 
@@ -71,6 +81,12 @@ def children_in(code: CodeType) -> Children | None:
     """Return what tells for which futures the function with *code* waits, if it is one of those known here."""
     file = _known_file(code.co_filename)
     return None if file is None else _CHILDREN.get((file, code.co_qualname))
+
+
+def owners_in(code: CodeType) -> Owners | None:
+    """Return what tells who has the lock for which the function with *code* waits, if it is one of those known here."""
+    file = _known_file(code.co_filename)
+    return None if file is None else _OWNERS.get((file, code.co_qualname))
 
 
 @functools.lru_cache(maxsize=4096)

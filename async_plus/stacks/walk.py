@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from async_plus.stacks.names import is_compiled_coroutine, is_future, name_of, type_name, type_of
 from async_plus.stacks.places import Place, is_user_code
 
-__all__ = ["FutureIter", "Link", "State", "variable", "walk"]
+__all__ = ["FutureIter", "Link", "State", "frame_of", "variable", "walk"]
 
 State: TypeAlias = Literal["new", "running", "ready", "parked", "done"]
 
@@ -92,7 +92,7 @@ class Link:
 
     def variables(self) -> Mapping[str, Any]:
         """Copy the local variables of the frame, for a describer to read during its call."""
-        frame = _frame_of(self.owner)
+        frame = frame_of(self.owner)
         if frame is None:
             return {}
         variables = frame.f_locals
@@ -108,7 +108,7 @@ class Link:
 
 def variable(owner: object, name: str) -> Any:
     """Return one local variable of the frame of *owner*, as `Link.variables` does; None if there is none."""
-    frame = _frame_of(owner)
+    frame = frame_of(owner)
     if frame is None:
         return None
     variables = frame.f_locals
@@ -118,7 +118,8 @@ def variable(owner: object, name: str) -> Any:
     return found
 
 
-def _frame_of(owner: Any) -> FrameType | None:
+def frame_of(owner: Any) -> FrameType | None:
+    """Return the frame of a coroutine, generator or async generator, None if it has ended or is something else."""
     frame: FrameType | None = (
         getattr(owner, "cr_frame", None) or getattr(owner, "gi_frame", None) or getattr(owner, "ag_frame", None)
     )
