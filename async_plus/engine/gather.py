@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from asyncio import CancelledError
+from asyncio import CancelledError, tasks
 from collections.abc import Awaitable, Collection, Coroutine, Iterable, Iterator
 from types import CoroutineType, GeneratorType
 from typing import Any, Never, TypeVar, overload
 
 from async_plus import _checks
 from async_plus._coroutines import Unstarted, check_fresh, close_unstarted, mark_coroutine_function
+from async_plus.engine.first_hand import own_create_task
 from async_plus.engine.owned import (
     Owner,
     UnexpectedCancellation,
@@ -106,7 +107,10 @@ class _Gather(Owner[bool]):
 
     def _start(self) -> None:
         """Start coroutines in their order while there is a place under the limit."""
-        create_task, on_done, before = self._loop.create_task, self._on_own_done, self._free
+        loop: Any = self._loop
+        create_task, on_done, before = loop.create_task, self._on_own_done, self._free
+        if create_task == own_create_task(loop) and loop._task_factory is None:
+            create_task = tasks.Task
         started = self._tasks.append
         free = before
         task: asyncio.Task[Any] | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio import tasks
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from types import CodeType, CoroutineType, FrameType
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from async_plus import _checks, events
 from async_plus._coroutines import check_fresh, close_unstarted
+from async_plus.engine.first_hand import own_create_task
 from async_plus.engine.owned import WARN_AFTER, Owner, is_exit, task_name
 from async_plus.engine.per_loop import per_loop
 from async_plus.stacks import Place
@@ -72,7 +74,7 @@ def _check_context(context: object) -> None:
 class Watcher(Owner[_Launch]):
     """An owner that reports the failure of each of its tasks, the moment it is raised."""
 
-    __slots__ = ("_any_end_counts", "_callback", "_failed", "_finished", "_on_exception")
+    __slots__ = ("_any_end_counts", "_callback", "_create_task", "_failed", "_finished", "_on_exception")
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class Watcher(Owner[_Launch]):
     ) -> None:
         super().__init__(loop, label, warn_after)
         self._on_exception = on_exception
+        self._create_task = own_create_task(loop)
         # Whether any task has finished or failed, until a `task_scope.wait` has taken note of it.
         self._finished = self._failed = False
         # Whether somebody may be free to go on whenever a task has ended, not only when none is left.
@@ -99,7 +102,9 @@ class Watcher(Owner[_Launch]):
         context: Context | None,
     ) -> asyncio.Task[_T]:
         """Start *coro* in a task; *caller* is the frame of user code that is named when it fails."""
+        loop: Any = self._loop
         cancels = self._cancels
+        task: asyncio.Task[_T]
         try:
             if type(coro) is not CoroutineType or coro.cr_suspended or coro.cr_frame is None or coro.cr_running:
                 check_fresh("coro", coro)
@@ -107,14 +112,16 @@ class Watcher(Owner[_Launch]):
                 check_name(name)
             if on_exception is not None:
                 check_handler(on_exception)
-            if name is None and context is None:
-                # Passed on through a task factory, a name of None becomes the name "None" (CPython 3.13).
-                task = self._loop.create_task(coro)
-            elif context is None:
-                task = self._loop.create_task(coro, name=name)
-            else:
+            if context is not None:
                 _check_context(context)
-                task = self._loop.create_task(coro, name=name, context=context)
+                task = loop.create_task(coro, name=name, context=context)
+            elif name is not None:
+                task = loop.create_task(coro, name=name)
+            elif loop.create_task == self._create_task and loop._task_factory is None:
+                task = tasks.Task(coro)
+            else:
+                # Passed on through a task factory, a name of None becomes the name "None" (CPython 3.13).
+                task = loop.create_task(coro)
         except BaseException:
             close_unstarted(coro)
             raise
