@@ -22,6 +22,12 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, data
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--chaos", type=int, default=2000, metavar="N", help="random programs for tests/test_chaos.py (default: 2000)"
+    )
+
+
 def pytest_asyncio_loop_factories(item):
     """Run each async test on the loops default, debug, eager (3.12+) and uvloop, or their virtual twins.
 

@@ -425,6 +425,16 @@ class TestEnd:
             assert not scope._children._live
             assert not scope._children._waiters
 
+    async def test_a_task_that_was_cancelled_in_its_wait_is_in_no_reference_cycle(self):
+        """It leads to the frames of the wait by its CancelledError, which nobody need ask for."""
+        async with task_scope() as scope:
+            scope.launch(forever())
+            with no_garbage():
+                waiting = await start(scope.wait())
+                waiting.cancel()
+                await turns()
+                del waiting
+
 
 class TestMisuse:
     @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 from services import in_cleanup, plainly
-from tools import Boom, forever, turns
+from tools import Boom, forever, no_garbage, turns
 
 from async_plus import supervised
 from async_plus.events import subscribers
@@ -263,6 +263,23 @@ async def test_a_stopped_service_leaves_nothing(hosting):
     await turns()
 
     assert [thing() for thing in dead] == [None]
+
+
+async def fail_later():
+    await asyncio.sleep(0)
+    raise Boom
+
+
+@pytest.mark.parametrize("service", [forever, fail_later])
+async def test_a_host_that_was_stopped_is_in_no_reference_cycle(service, hosting):
+    """It leads to the frames of the supervision by its CancelledError, which nobody need ask for."""
+    with no_garbage():
+        host = asyncio.create_task(hosting(supervised(delays=[600])(service)))
+        await turns()
+        host.cancel()
+        await turns()
+        assert host.done()
+        del host
 
 
 async def test_a_given_up_service_leaves_its_error_to_the_caller_alone():

@@ -105,6 +105,8 @@ class _Children(Watcher):
             self._waiters.discard(wait)
             if timer is not None:
                 timer.cancel()
+            # It knows the task, and the task that is cancelled here knows this frame, by its CancelledError.
+            del wait
         self._finished = self._failed = False
 
     def waited_for(self, wait: _Wait) -> list[asyncio.Future[Any]]:

@@ -1,0 +1,675 @@
+"""Runs a program, and looks at each step whether the promises are kept.
+
+What is raised here leads, by its traceback, to the frames of this file. So none of them keeps a task beyond its own
+end: the cycles that are found afterwards shall be those of the library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import sys
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from async_plus import (
+    AttemptFailed,
+    GaveUp,
+    HandlerFailed,
+    LateFailure,
+    SubscriberFailed,
+    Supervisor,
+    TaskCancelled,
+    TaskFailed,
+    cancel_and_wait,
+    heartbeat,
+    impatient,
+    launch_watched,
+    ready,
+    subscribe,
+    supervised,
+    task_scope,
+    try_gather,
+)
+from async_plus.engine.owned import Owner
+
+from . import programs
+from .ledger import Ledger
+from .programs import Child, Pause, Program, Service
+
+# When a program that still runs is cancelled, and until when it must have ended then, per child: a cleanup takes six
+# seconds and a half at most, and in the worst case one comes after the other.
+HORIZON = 60
+PER_CHILD = 7
+# Between the cancellation and the naming of those that ignore it.
+WARN_AFTER = 2
+
+FOREVER = Child(end="hang")
+
+GatherFunction = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a service does first, if it declares its readiness."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A promise that was not kept."""
+
+    promise: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.promise}: {self.what}"
+
+
+@dataclass(eq=False)
+class Me:
+    """Whoever runs a part of a program: one task."""
+
+    number: int
+    task: asyncio.Task[Any] | None
+    # Cancellations that arrived, and those that `uncancel` took back.
+    delivered: int = 0
+    taken_back: int = 0
+    # On its way out by a CancelledError of its own.
+    stops_itself: bool = False
+
+
+@dataclass(eq=False)
+class Brood:
+    """Those that must have ended when a block or a call has."""
+
+    live: int = 0
+
+
+@dataclass(eq=False)
+class Place:
+    """A scope or supervisor, and whose it is."""
+
+    block: Any
+    host: int
+    brood: Brood
+    # Whether others than its host wait for its children.
+    is_asked: bool = False
+
+
+class CountedTask(asyncio.Task):
+    """A task that notes who cancels it."""
+
+    world: ClassVar[World | None] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Before: an eager one takes its first step in there.
+        self.cancelled_by: set[int] = set()
+        super().__init__(*args, **kwargs)
+
+    def cancel(self, *args: Any) -> bool:
+        caller = sys._getframe(1)
+        if not self.done() and caller.f_globals["__name__"].startswith("async_plus."):
+            owner = caller.f_locals.get("self")
+            if isinstance(owner, Owner):
+                self.world.check(
+                    id(owner) not in self.cancelled_by, "cancelled once", f"{self.get_name()} again by its owner"
+                )
+                self.cancelled_by.add(id(owner))
+        return super().cancel(*args)
+
+    def uncancel(self) -> int:
+        name = sys._getframe(1).f_globals["__name__"]
+        self.world.check(not name.startswith("async_plus."), "same cancelling()", f"uncancel() by {name}")
+        return super().uncancel()
+
+
+def _wake(woken: asyncio.Future[None], _: object) -> None:
+    if not woken.done():
+        woken.set_result(None)
+
+
+class World:
+    """One run of a program.
+
+    Args:
+        loop: A new loop, on the virtual clock.
+        gather: What runs the children of a `Gather`.
+        trace: Whether to keep what happens, as lines.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, gather: GatherFunction | None = None, *, trace: bool = False
+    ) -> None:
+        self.broken: list[Broken] = []
+        self.trace: list[str] | None = [] if trace else None
+        self.ledger = Ledger()
+        self._loop = loop
+        self._gather_with = gather
+        self._start = loop.time()
+        self._numbers = itertools.count()
+        self._live: dict[int, asyncio.Task[Any]] = {}
+        self._watched: set[int] = set()
+        # Tasks whose end more than one will see.
+        self._shared: set[int] = set()
+        # Who waits for whom in a way that no cancellation ends.
+        self._waits: defaultdict[int, set[int]] = defaultdict(set)
+        self._scopes: list[Place] = []
+        self._trees: list[Place] = []
+        self._children: list[tuple[Any, Place]] = []
+        self._tree_of: dict[str, Place] = {}
+        self._gave_up: list[tuple[str, list[int]]] = []
+        self._cancelled_themselves: list[str] = []
+        self._told_of: list[str] = []
+        self._begun = self._over = 0
+        # How often the host was cancelled, if that is known exactly.
+        self._host_cancels: int | None = 0
+
+    def check(self, kept: bool, promise: str, what: str) -> None:
+        """Note a promise that is not kept."""
+        if not kept:
+            self.note(f"BROKEN {promise}: {what}")
+            self.broken.append(Broken(promise, what))
+
+    def note(self, what: str) -> None:
+        """Write a line of the trace."""
+        if self.trace is not None:
+            self.trace.append(f"{self._loop.time() - self._start:8.2f}  {what}")
+
+    # From outside.
+
+    async def run(self, program: Program) -> None:
+        """Run *program* to its end, and see what is left."""
+        unsubscribe = subscribe(self._on_event)
+        host = asyncio.create_task(self._run(next(self._numbers), program.main, Brood(), None), name="host")
+        timers = [self._loop.call_at(self._start + when, self._stop, host) for when in program.stops]
+        deadline = self._start + HORIZON + PER_CHILD * (programs.size(program) + 1)
+        try:
+            try:
+                await self._until(host, self._start + HORIZON)
+                if not host.done():
+                    self._stop(host)
+                    await self._until(host, deadline)
+                for timer in timers:
+                    timer.cancel()
+                await self._end_watched(deadline)
+                await asyncio.sleep(0.125)
+            finally:
+                unsubscribe()
+            self._look_at(host)
+        finally:
+            del host, timers
+        self._settle()
+
+    async def _until(self, task: asyncio.Task[Any], when: float) -> None:
+        if not task.done():
+            await asyncio.wait([task], timeout=when - self._loop.time())
+
+    async def _end_watched(self, deadline: float) -> None:
+        while watched := [task for number, task in self._live.items() if number in self._watched]:
+            ending = asyncio.create_task(cancel_and_wait(*watched), name="end of the watched")
+            await self._until(ending, deadline)
+            if not ending.done():
+                break
+            await asyncio.sleep(0)
+
+    def _stop(self, host: asyncio.Task[Any]) -> None:
+        if not host.done():
+            self.note("the host is cancelled")
+            self._count_host_cancel()
+            host.cancel()
+
+    def _count_host_cancel(self) -> None:
+        if self._host_cancels is not None:
+            self._host_cancels += 1
+
+    def _look_at(self, host: asyncio.Task[Any]) -> None:
+        if not host.done():
+            self.check(False, "ends in time", "the host still runs")
+        else:
+            try:
+                self.ledger.surfaced(host.exception())
+            except asyncio.CancelledError:
+                pass  # asked for, it is let go: otherwise its frames would lead back to the task
+            self.check(
+                self._host_cancels in (None, host.cancelling()),
+                "same cancelling()",
+                f"{host.cancelling()} instead of {self._host_cancels} for the host",
+            )
+        from async_plus import stacks
+
+        left = asyncio.all_tasks() - {asyncio.current_task(), host}
+        where = sorted(f"{task.get_name()} {stacks.parked(task)}" for task in left)
+        self.check(not left, "no task left", ", ".join(where))
+
+    def _settle(self) -> None:
+        if any(broken.promise in ("ends in time", "no task left") for broken in self.broken):
+            return  # the rest follows from it
+        for service, serials in self._gave_up:
+            if service in self._tree_of and self._tree_of[service].is_asked:
+                self.ledger.share(serials)
+        self.check(self._begun == self._over, "cleanups end", f"{self._begun} began, {self._over} ended")
+        lost, doubled = self.ledger.lost(), self.ledger.doubled()
+        self.check(not lost, "no error lost", ", ".join(lost))
+        self.check(not doubled, "each error once", ", ".join(doubled))
+        self.check(
+            sorted(self._cancelled_themselves) == sorted(self._told_of),
+            "no error lost",
+            f"cancelled by themselves: {self._cancelled_themselves}, reported: {self._told_of}",
+        )
+
+    def _on_event(self, event: Any) -> None:
+        self.note(f"{type(event).__name__}: {event}")
+        match event:
+            case TaskFailed() | LateFailure() | HandlerFailed() | AttemptFailed():
+                self.ledger.surfaced(event.exception)
+            case GaveUp(service=service, exception=exc):
+                # It is raised as well, and surfaces there.
+                self._gave_up.append((service, self.ledger.serials(exc)))
+            case TaskCancelled(task=name):
+                self._told_of.append(name)
+            case SubscriberFailed():
+                self.check(False, "the suite works", f"{event}: {event.exception!r}")
+
+    # Whoever runs.
+
+    async def _run(
+        self, number: int, child: Child, brood: Brood, kind: str | None, first: tuple[Any, ...] = ()
+    ) -> int:
+        """Be a task of its own."""
+        me = Me(number, asyncio.current_task())
+        self._live[number] = me.task
+        brood.live += 1
+        self.note(f"{me.task.get_name()} is {number}")
+        try:
+            await self._be(child, me, first)
+        except asyncio.CancelledError:
+            if kind == "watched" and not me.task.cancelling():
+                self._cancelled_themselves.append(f"c{number}")
+            self.note(f"{number} ends cancelled")
+            raise
+        except Exception as exc:
+            if number in self._shared:
+                self.ledger.share(self.ledger.serials(exc))
+            self.note(f"{number} ends with {exc!r}")
+            raise
+        finally:
+            requests = me.task.cancelling() + me.taken_back
+            self.check(
+                me.delivered <= requests, "cancelled once", f"{number}: {me.delivered} times for {requests} requests"
+            )
+            del self._live[number]
+            brood.live -= 1
+            me.task = None
+        self.note(f"{number} returns")
+        return number
+
+    async def _be(self, child: Child, me: Me, first: tuple[Any, ...] = (), *, inline: bool = False) -> None:
+        self._begun += 1
+        try:
+            try:
+                await self._acts(first, me)
+                await self._acts(child.acts, me)
+                await self._end(child.end, me)
+            except asyncio.CancelledError:
+                if me.stops_itself:
+                    raise
+                self.note(f"{me.number} is told to stop: {child.told}")
+                if not inline or child.told not in ("stops", "slowly"):
+                    # Otherwise it arrives once more, further out.
+                    me.delivered += 1
+                if not await self._is_over(child, me):
+                    raise
+            finally:
+                await self._outlast(child.lingers, me)
+        finally:
+            self._over += 1
+
+    async def _is_over(self, child: Child, me: Me) -> bool:
+        """Clean up, and tell whether the cancellation is swallowed."""
+        seconds = {"slowly": 1, "fails late": 1, "ignores": 6}.get(child.told, 0)
+        await self._outlast(seconds, me)
+        if child.told in ("fails", "fails late") or (child.told == "ignores" and child.end == "fail"):
+            raise self.ledger.boom(f"the cleanup of {me.number}")
+        return child.told in ("returns", "ignores")
+
+    async def _outlast(self, seconds: float, me: Me) -> None:
+        until = self._loop.time() + seconds
+        while self._loop.time() < until:
+            try:
+                await asyncio.sleep(until - self._loop.time())
+            except asyncio.CancelledError:
+                me.delivered += 1
+
+    async def _end(self, end: str, me: Me) -> None:
+        if end == "fail":
+            raise self.ledger.boom(str(me.number))
+        if end == "cancelled":
+            me.stops_itself = True
+            raise asyncio.CancelledError
+        if end == "hang" and not me.task.cancelling():
+            await self._loop.create_future()
+
+    async def _acts(self, acts: tuple[Any, ...], me: Me) -> None:
+        for act in acts:
+            if me.task.cancelling():
+                # Somebody swallowed the cancellation. Who went on now, might do so for ever.
+                return
+            self.note(f"{me.number} does {type(act).__name__}")
+            try:
+                await self._ways[type(act)](self, act, me)
+            except Exception as exc:
+                if not getattr(act, "caught", False):
+                    raise
+                self.note(f"{me.number} catches {exc!r}")
+                self.ledger.surfaced(exc)
+
+    def _pick(self, pick: int, among: list[Any]) -> Iterator[Any]:
+        if among:
+            yield among[pick % len(among)]
+
+    def _others(self, me: Me, pick: int) -> Iterator[int]:
+        """Pick somebody who does not wait for *me*, in a way that no cancellation ends."""
+        for number in self._pick(pick, sorted(self._live)):
+            if not self._leads(number, me.number):
+                self._waits[me.number].add(number)
+                yield number
+
+    def _leads(self, start: int, goal: int) -> bool:
+        todo, seen = [start], set[int]()
+        while todo:
+            number = todo.pop()
+            if number == goal:
+                return True
+            if number not in seen:
+                seen.add(number)
+                todo += self._waits[number]
+        return False
+
+    # Blocks and calls that have children.
+
+    async def _scope(self, act: programs.Scope, me: Me) -> None:
+        place = Place(None, me.number, Brood())
+        carried: list[int] = []
+        try:
+            async with task_scope(
+                self._handler(act.handler, me), drain=act.drain, warn_after=WARN_AFTER, name=f"of {me.number}"
+            ) as place.block:
+                self._scopes.append(place)
+                try:
+                    for child in act.children:
+                        self._launch(place, child)
+                    await self._acts(act.body, me)
+                    await self._end_scope(act.end, place.block, me)
+                except Exception as exc:
+                    carried += self.ledger.serials(exc)
+                    raise
+        except asyncio.CancelledError as exc:
+            self.ledger.superseded(carried, exc)
+            raise
+        finally:
+            self._check_none_lives("scope", place.brood)
+            self.check(not len(place.block), "no task left", f"{place.block!r} after its end")
+
+    async def _end_scope(self, end: str, scope: task_scope, me: Me) -> None:
+        if me.task.cancelling():
+            return
+        match end:
+            case "wait":
+                await scope.wait()
+            case "wait for one":
+                await scope.wait(return_when=asyncio.FIRST_COMPLETED)
+            case "wait for all":
+                await scope.wait(return_when=asyncio.ALL_COMPLETED)
+            case "wait shortly":
+                try:
+                    await scope.wait(timeout=0.5)
+                except TimeoutError:
+                    pass
+            case "cancel":
+                scope.cancel()
+            case "fail":
+                raise self.ledger.boom(f"a block of {me.number}")
+
+    def _launch(self, place: Place, child: Child) -> None:
+        number = next(self._numbers)
+        self._waits[place.host].add(number)
+        coro = self._run(number, child, place.brood, "watched")
+        try:
+            place.block.launch(coro, f"c{number}")
+        except RuntimeError as exc:
+            if not str(exc).startswith("cannot launch into a closed task_scope"):
+                raise
+
+    def _check_none_lives(self, what: str, brood: Brood) -> None:
+        self.check(not brood.live, "no task left", f"{brood.live} after the end of a {what}")
+
+    def _handler(self, kind: str, me: Me) -> Callable[[Any, BaseException], None] | None:
+        number = me.number
+
+        def take(task: object, exc: BaseException) -> None:
+            self.ledger.surfaced(exc)
+
+        def fail(task: object, exc: BaseException) -> None:
+            raise self.ledger.boom(f"a handler of {number}")
+
+        return {"takes": take, "raises": fail}.get(kind)
+
+    async def _gather(self, act: programs.Gather, me: Me) -> None:
+        brood = Brood()
+        expected = [next(self._numbers) for _ in act.children]
+        self._waits[me.number].update(expected)
+        aws: list[Any] = [
+            self._run(number, child, brood, None) for number, child in zip(expected, act.children, strict=True)
+        ]
+        try:
+            aws[: act.tasks] = map(asyncio.create_task, aws[: act.tasks])
+            if act.doubled:
+                aws.append(aws[0])
+                expected.append(expected[0])
+            for number in () if act.adopt is None else self._others(me, act.adopt):
+                self._shared.add(number)
+                if number == 0:
+                    self._host_cancels = None
+                aws.append(self._live[number])
+                expected.append(number)
+            results = await (self._gather_with or try_gather)(*aws, **({"limit": act.limit} if act.limit else {}))
+            self.check(list(results) == expected, "right results", f"{results} instead of {expected}")
+        finally:
+            aws.clear()
+            self._check_none_lives("gather", brood)
+
+    async def _supervised(self, act: programs.Supervised, me: Me) -> None:
+        brood = Brood()
+        service, _ = self._service(act.service, [me.number], brood, shares=True)
+        try:
+            await service()
+        finally:
+            self._check_none_lives("supervised function", brood)
+
+    def _service(
+        self, service: Service, hosts: list[int], brood: Brood, *, shares: bool = False
+    ) -> tuple[Callable[[], Coroutine[Any, Any, Any]], str]:
+        name = f"s{next(self._numbers)}"
+        steps = iter(service.steps)
+        options = vars(service.options) | {"on": self._is_harmless if service.options.on == "some" else Exception}
+        first = () if service.ready_after is None else (Ready(service.ready_after),)
+
+        async def attempt() -> int:
+            number = next(self._numbers)
+            for host in hosts:
+                self._waits[host].add(number)
+            kind = "attempt" if shares else None
+            return await self._run(number, next(steps, FOREVER), brood, kind, first)
+
+        return supervised(**options, ready=service.ready_after is not None, name=name)(attempt), name
+
+    def _is_harmless(self, exc: BaseException) -> bool:
+        return self.ledger.serials(exc)[0] % 3 != 0
+
+    async def _tree(self, act: programs.Tree, me: Me) -> None:
+        place = Place(None, me.number, Brood())
+        carried: list[int] = []
+        try:
+            async with Supervisor(
+                f"of {me.number}", strategy=act.strategy, warn_after=WARN_AFTER
+            ) as place.block:
+                self._trees.append(place)
+                try:
+                    for service in act.services:
+                        await self._start_in(place, service, me)
+                    await self._acts(act.body, me)
+                    if act.end == "wait" and not me.task.cancelling():
+                        await place.block.wait()
+                    if act.end == "fail":
+                        raise self.ledger.boom(f"a block of {me.number}")
+                except Exception as exc:
+                    carried += self.ledger.serials(exc)
+                    raise
+        except asyncio.CancelledError as exc:
+            self.ledger.superseded(carried, exc)
+            raise
+        finally:
+            self._check_none_lives("supervisor", place.brood)
+            self.check(not place.block.children, "no task left", f"{place.block!r} after its end")
+
+    async def _start_in(self, place: Place, service: Service, me: Me) -> None:
+        function, name = self._service(service, [place.host, me.number], place.brood)
+        self._tree_of[name] = place
+        self._children.append((await place.block.start(function), place))
+
+    # Single steps.
+
+    async def _pause(self, act: Pause, me: Me) -> None:
+        heartbeat()
+        await asyncio.sleep(act.seconds)
+
+    async def _ready(self, act: Ready, me: Me) -> None:
+        await asyncio.sleep(act.seconds)
+        ready()
+
+    async def _impatient(self, act: programs.Impatient, me: Me) -> None:
+        if act.form == "call":
+            await impatient(self._be(act.child, me, inline=True), log_after=act.log_after)
+        elif act.form == "decorator":
+            await impatient(log_after=act.log_after)(self._be)(act.child, me, inline=True)
+        else:
+            async with impatient(log_after=act.log_after):
+                await self._be(act.child, me, inline=True)
+
+    async def _watch(self, act: programs.Watch, me: Me) -> None:
+        number = next(self._numbers)
+        self._watched.add(number)
+        launch_watched(self._run(number, act.child, Brood(), "watched"), f"c{number}", self._handler(act.handler, me))
+
+    async def _launch_somewhere(self, act: programs.Launch, me: Me) -> None:
+        for place in self._pick(act.pick, self._scopes):
+            self._launch(place, act.child)
+
+    async def _start_somewhere(self, act: programs.Start, me: Me) -> None:
+        for place in self._pick(act.pick, self._trees):
+            if not self._leads(me.number, place.host):
+                place.is_asked = True
+                await self._asking(self._start_in(place, act.service, me))
+
+    async def _order(self, act: programs.Order, me: Me) -> None:
+        for child, place in self._pick(act.pick, self._children):
+            place.is_asked = True
+            await self._asking(getattr(child, act.what)())
+
+    async def _asking(self, asked: Coroutine[Any, Any, None]) -> None:
+        try:
+            await asked
+        except RuntimeError as exc:
+            if type(exc) is not RuntimeError or not str(exc).startswith("cannot "):
+                self.ledger.surfaced(exc)
+        except Exception as exc:
+            self.ledger.surfaced(exc)
+
+    async def _cancel(self, act: programs.Cancel, me: Me) -> None:
+        for number in self._pick(act.pick, sorted(self._live)):
+            self.note(f"{me.number} cancels {number}")
+            if number == 0:
+                self._count_host_cancel()
+            self._live[number].cancel()
+
+    async def _cancel_and_wait(self, act: programs.CancelAndWait, me: Me) -> None:
+        numbers = {number for pick in act.picks for number in self._others(me, pick)}
+        if 0 in numbers:
+            self._count_host_cancel()
+        # Whoever awaits an attempt, or looks at the host, sees its error too.
+        self._shared |= numbers
+        await cancel_and_wait(*[self._live[number] for number in sorted(numbers)])
+
+    async def _wait_for(self, act: programs.WaitFor, me: Me) -> None:
+        for number in self._pick(act.pick, sorted(self._live)):
+            woken = self._loop.create_future()
+            # (Not by asyncio.wait, whose frame holds the task.)
+            self._live[number].add_done_callback(functools.partial(_wake, woken))
+            await woken
+
+    async def _scope_wait(self, act: programs.ScopeWait, me: Me) -> None:
+        for place in self._pick(act.pick, self._scopes):
+            try:
+                await place.block.wait(act.timeout, act.return_when)
+            except TimeoutError:
+                pass
+
+    async def _scope_cancel(self, act: programs.ScopeCancel, me: Me) -> None:
+        for place in self._pick(act.pick, self._scopes):
+            place.block.cancel()
+
+    async def _limit(self, act: programs.Limit, me: Me) -> None:
+        limit = asyncio.timeout(act.seconds)
+        try:
+            async with limit:
+                await self._acts(act.body, me)
+        except TimeoutError:
+            pass
+        finally:
+            me.taken_back += limit.expired()
+            del limit
+
+    async def _group(self, act: programs.Group, me: Me) -> None:
+        # What a TaskGroup leaves behind in its host is its own affair (gh-116720). On 3.13, it cancels a host once more
+        # that was cancelled from outside, too.
+        me.taken_back += 2
+        if me.number == 0:
+            self._host_cancels = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._fail_after(act.fails_after, me.number))
+                await self._acts(act.body, me)
+        except BaseExceptionGroup as exc:
+            self.ledger.surfaced(exc)
+        finally:
+            del group
+
+    async def _fail_after(self, seconds: float, number: int) -> None:
+        await asyncio.sleep(seconds)
+        raise self.ledger.boom(f"a TaskGroup of {number}")
+
+    _ways: ClassVar[dict[type, Callable[[World, Any, Me], Awaitable[None]]]] = {
+        Pause: _pause,
+        Ready: _ready,
+        programs.Scope: _scope,
+        programs.Gather: _gather,
+        programs.Supervised: _supervised,
+        programs.Tree: _tree,
+        programs.Impatient: _impatient,
+        programs.Watch: _watch,
+        programs.Launch: _launch_somewhere,
+        programs.Start: _start_somewhere,
+        programs.Order: _order,
+        programs.Cancel: _cancel,
+        programs.CancelAndWait: _cancel_and_wait,
+        programs.WaitFor: _wait_for,
+        programs.ScopeWait: _scope_wait,
+        programs.ScopeCancel: _scope_cancel,
+        programs.Limit: _limit,
+        programs.Group: _group,
+    }
