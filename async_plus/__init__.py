@@ -7,7 +7,7 @@ How the house is built. Each floor imports from those below it, never from above
     runner/                   run(): signals, exit codes, what is left when main has ended
     diagnostics/              snapshot, dump_on_signal, watch_loop, health
     supervision/              policy, vitals, history, restarts, supervisor
-    engine/                   owned, gather, watch, scope, delayer, patience over long_waits, on per_loop and first_hand
+    engine/                   owned, gather, watch, scope, delayer, patience, long_waits; below: per_loop, first_hand
     events                    what happened, who wants to know; the only one that logs
     stacks/                   where a task is parked, and on what
     _coroutines, _signals     coroutines and signals as objects, over _checks of arguments

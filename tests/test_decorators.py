@@ -10,6 +10,7 @@ import inspect
 import pickle
 import pydoc
 import sys
+import traceback
 import types
 import typing
 import weakref
@@ -46,6 +47,22 @@ class TestCalls:
             4,
             {"url": "b", "self": "s", "fn": "f", "args": "g", "kwargs": "k"},
         ]
+
+    def test_nothing_stands_between_a_call_and_what_it_does(self):
+        """Neither of a function nor of a method: a frame more would cost as much as all the rest of the call."""
+
+        @async_plus.watched
+        async def save(*_):
+            """Needs a loop: the error comes from what the call does."""
+
+        class Store:
+            method = save
+
+        for call in (save, Store().method):
+            with pytest.raises(RuntimeError) as caught:
+                call()
+            [_, *functions] = [frame.name for frame in traceback.extract_tb(caught.tb)]
+            assert functions == ["call", "launch_from"]
 
     @pytest.mark.parametrize("decorate", [async_plus.watched, async_plus.supervised, async_plus.impatient(log_after=5)])
     async def test_arguments_that_do_not_fit_are_told_in_the_functions_own_words(self, decorate):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from async_plus.decorators.wrapper import DISPATCH, AsyncFunction, Decorator, PlainFunction
+from async_plus.decorators.wrapper import AsyncFunction, Decorator, PlainFunction
 from async_plus.engine.watch import ExceptionHandler, check_handler, check_name, launch_from
 
 __all__ = ["watched"]
@@ -65,11 +65,7 @@ def watched(fn: Any = None, /, *, name: str | None = None, on_exception: Excepti
         task_name = function if name is None else name
 
         def call(*args: Any, **kwargs: Any) -> asyncio.Task[Any]:
-            caller = sys._getframe(1)
-            if caller.f_code is DISPATCH:
-                # A bound method comes here at once, everything else through the wrapper.
-                caller = caller.f_back or caller
-            return launch_from(caller, fn(*args, **kwargs), task_name, on_exception)
+            return launch_from(sys._getframe(1), fn(*args, **kwargs), task_name, on_exception)
 
         return call
 

@@ -21,7 +21,7 @@ from async_plus._coroutines import (
     what_else,
 )
 
-__all__ = ["DISPATCH", "AsyncFunction", "CoroutineFunction", "Decorator", "Keeps", "Kept", "PlainFunction"]
+__all__ = ["AsyncFunction", "CoroutineFunction", "Decorator", "Keeps", "Kept", "PlainFunction"]
 
 _Coroutine: TypeAlias = Coroutine[Any, Any, Any]
 AsyncFunction: TypeAlias = Callable[..., _Coroutine]
@@ -67,23 +67,30 @@ _attributes: Any = property(lambda face: (face._self_method or face.__wrapped__)
 class CoroutineFunction(_Base):
     """The face of a coroutine function around a call of ours.
 
-    wrapt keeps everything that can be asked of the function. The call itself goes straight to a closure, at half the
-    cost of wrapt's own dispatch, and binds as a plain method.
+    wrapt keeps everything that can be asked of the function. The call itself goes straight to a closure, at a third of
+    the cost of wrapt's own dispatch, and binds as a plain method.
     """
+
+    # Python looks for it on the type, and finds a slot there, which hands out the closure: so a call of the face is
+    # a call of the closure, without a frame between them and without another tuple and dict of the arguments.
+    #
+    # The other slot holds the closure as well, if what is wrapped is a plain function, maybe under other decorators of
+    # ours. It is then what a method binds, and the home of whatever users set on the decorated function.
+    __slots__ = ("__call__", "_self_method")
 
     __annotations__ = _Annotations()  # pyright: ignore[reportAssignmentType]  # its values are right
 
     # What the class has, its instances show as the function's own: so there is no annotation here, no subscript above.
     _self_decorator = cast("Decorator", None)
-    # The closure (which is _self_wrapper too), if what is wrapped is a plain function, maybe under other decorators of
-    # ours. It is then what a method binds, and the home of whatever users set on the decorated function.
-    _self_method = cast("Callable[..., Any] | None", None)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._self_wrapper(*args, **kwargs)
+    def __init__(self, wrapped: Callable[..., Any], wrapper: Callable[..., Any]) -> None:
+        # Not as attributes, which would be set on what is wrapped.
+        _call.__set__(self, wrapper)
+        _method.__set__(self, None)
+        super().__init__(wrapped, wrapper)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        method = self._self_method
+        method = _method_of(self)
         if method is not None:
             return self if instance is None else MethodType(method, instance)
         # Another library's wrapper, or a function made by Cython, binds in its own way. Most objects do not.
@@ -104,7 +111,7 @@ class CoroutineFunction(_Base):
     __dict__ = _attributes
 
     def __getattr__(self, name: str) -> Any:
-        method = self._self_method
+        method: Any = self._self_method
         if method is not None and name in method.__dict__:
             return method.__dict__[name]
         return super().__getattr__(name)
@@ -154,12 +161,16 @@ class CoroutineFunction(_Base):
 
 mark_coroutine_function(CoroutineFunction)
 
-# What each call goes through on its way to the closure, but for those of bound methods.
-DISPATCH = CoroutineFunction.__call__.__code__
+_call: Any = vars(CoroutineFunction)["__call__"]
+_method: Any = vars(CoroutineFunction)["_self_method"]
+# At half the price of the attribute, on the way of each call of a method.
+_method_of: Callable[..., Callable[..., Any] | None] = _method.__get__
 
 
 class PlainFunction(CoroutineFunction):
     """The face of a plain function: what it wraps is a coroutine function, but calling it returns no coroutine."""
+
+    __slots__ = ()
 
     __annotations__ = _Annotations()
     __dict__ = _attributes

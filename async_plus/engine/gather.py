@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from asyncio import CancelledError, tasks
-from collections.abc import Awaitable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from types import CoroutineType, GeneratorType
 from typing import Any, Never, TypeVar, overload
 
@@ -108,7 +108,8 @@ class _Gather(Owner[bool]):
     def _start(self) -> None:
         """Start coroutines in their order while there is a place under the limit."""
         loop: Any = self._loop
-        create_task, on_done, before = loop.create_task, self._on_own_done, self._free
+        create_task: Callable[..., asyncio.Task[Any]] = loop.create_task
+        on_done, before = self._on_own_done, self._free
         if create_task == own_create_task(loop) and loop._task_factory is None:
             create_task = tasks.Task
         started = self._tasks.append
