@@ -11,7 +11,8 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from async_plus.testing import VirtualClock, VirtualClockLoop, deadlock
+from async_plus.testing import VirtualClock, VirtualClockLoop
+from async_plus.testing.clock import deadlock
 
 try:
     import uvloop

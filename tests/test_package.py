@@ -90,6 +90,7 @@ def test_the_public_names_are_exactly_these():
         "VirtualClockLoop",
         "no_leaks",
         "record_events",
+        "snapshot_on_timeout",
         "virtual_clock",
     ]
 

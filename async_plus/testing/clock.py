@@ -1,0 +1,206 @@
+"""A loop whose time jumps, and the clocks of the process that go with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import selectors
+import sys
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+import pytest
+import pytest_asyncio
+
+from async_plus.testing.items import is_of_anyio
+from async_plus.testing.timeouts import keep_snapshot
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["VirtualClock", "VirtualClockLoop", "deadlock", "virtual_clock"]
+
+_T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
+
+# One day after the epoch: near enough that a float still tells nanoseconds apart, far enough from zero that
+# `start + timeout` is exact for every timeout a loop passes to its selector (it caps them at one day).
+_START = 86_400.0
+
+# Real seconds: between looks at an executor's threads, and for bytes to cross the loopback interface.
+_THREAD_POLL = 0.01
+_LOOPBACK = 0.001
+# The same on a busy machine, before their absence is called a deadlock.
+_LOOPBACK_AT_MOST = 1.0
+
+
+class VirtualClock:
+    """The time of one virtual loop.
+
+    It equals ``time.monotonic()`` while the clocks of the process are frozen by the `virtual_clock` fixture.
+
+    .. versionadded:: 1.0
+    """
+
+    def __init__(self) -> None:
+        self._now = _START
+
+    def __repr__(self) -> str:
+        return f"<VirtualClock elapsed={self.elapsed:g}>"
+
+    @property
+    def elapsed(self) -> float:
+        """Virtual seconds since the loop was made, to the microsecond."""
+        return round(self._now - _START, 6)
+
+    def time(self) -> float:
+        """Return the time in seconds, as ``loop.time()`` does."""
+        return self._now
+
+    def jump(self, when: float) -> None:
+        """Go on to *when*, and take the frozen clocks of the process along. Loops call this, tests rarely should."""
+        step = _microseconds(when) - _microseconds(self._now)
+        self._now = when
+        # Not imported by us: if nobody froze anything, there is nothing to move.
+        if freezer := sys.modules.get("freezegun.api"):
+            for frozen in freezer.freeze_factories[-1:]:
+                frozen.tick(datetime.timedelta(microseconds=step))
+
+
+def _microseconds(when: float) -> int:
+    """Round up: frozen clocks know microseconds only, and must never be behind the loop.
+
+    Behind, code that compares the two would spin for ever::
+
+        loop.call_at(deadline, check)   # due now, says the loop
+        time.monotonic() < deadline     # not yet, says the frozen clock: call_at() again
+    """
+    micros = round(when * 1_000_000)
+    seconds, rest = divmod(micros, 1_000_000)
+    return micros if seconds + rest / 1e6 >= when else micros + 1
+
+
+class VirtualClockLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer as soon as nothing can run.
+
+    A call in an executor (``asyncio.to_thread``, name look-up) is waited for in real time, during which virtual time
+    stands still. The same goes for bytes on the loopback interface. Other programs, other hosts and threads
+    of your own are not waited for: the loop cannot know that something is to come from them.
+
+    When every task waits and no timer is set, nothing could ever happen again: the loop then raises a RuntimeError
+    that names the tasks and where each is parked.
+
+    .. versionadded:: 1.0
+    """
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self._threads_at_work = 0
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return self.clock.time()
+
+    def wake_up_soon(self) -> bool:
+        """Whether a thread at work will wake this loop, so that time must wait for it."""
+        return self._threads_at_work > 0
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*_Args], _T], *args: *_Args
+    ) -> asyncio.Future[_T]:
+        """Run *func* in a thread, with virtual time standing still until it has returned."""
+        future = super().run_in_executor(executor, func, *args)
+        self._threads_at_work += 1
+        future.add_done_callback(self._thread_returned)
+        return future
+
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for the threads in real time. Its time limit would otherwise be jumped to at once."""
+        self._threads_at_work += 1
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            self._threads_at_work -= 1
+
+    def _thread_returned(self, _: asyncio.Future[Any]) -> None:
+        self._threads_at_work -= 1
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Where a loop would sleep until its next timer, this one moves the clock there."""
+
+    def __init__(self, loop: VirtualClockLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
+        if self._loop.wake_up_soon():
+            return super().select(_THREAD_POLL)
+        # One file is the loop's own wake-up pipe; with more, bytes may be on their way through the kernel.
+        patience = _LOOPBACK_AT_MOST if timeout is None else _LOOPBACK
+        if len(self.get_map()) > 1 and (events := super().select(patience)):
+            return events
+        if timeout is None:
+            raise deadlock(self._loop)
+        clock = self._loop.clock
+        clock.jump(clock.time() + timeout)
+        return []
+
+
+def deadlock(loop: asyncio.AbstractEventLoop) -> RuntimeError:
+    """Return the error for a virtual *loop* on which nothing can ever happen again."""
+    exc = RuntimeError(f"deadlock on the virtual clock: no timer is set, and every task waits: {_waiting(loop)}")
+    keep_snapshot(exc, loop)
+    return exc
+
+
+def _waiting(loop: asyncio.AbstractEventLoop) -> str:
+    from async_plus import stacks
+
+    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
+    return "; ".join(f"{task.get_name()!r} {stacks.parked(task)}" for task in tasks) or "(there is no task at all)"
+
+
+@pytest_asyncio.fixture
+async def virtual_clock(request: pytest.FixtureRequest) -> AsyncIterator[VirtualClock]:
+    """The clock of the virtual loop the test runs on, with ``time`` and ``datetime`` frozen to it.
+
+    They start at 1970-01-02 and move only as the loop's time does. ``await asyncio.sleep(0.001)`` lets everything else
+    run as far as it can.
+
+    Raises:
+        RuntimeError: The test runs on another loop, or is marked ``anyio``.
+
+    .. versionadded:: 1.0
+    """
+    if is_of_anyio(request):
+        raise RuntimeError("virtual_clock needs a test that pytest-asyncio runs: mark this one asyncio, not anyio")
+    loop = asyncio.get_running_loop()
+    clock = getattr(loop, "clock", None)
+    if not isinstance(clock, VirtualClock):
+        raise RuntimeError(
+            f"virtual_clock needs an async test on a VirtualClockLoop, got {type(loop).__name__} "
+            "(does your pytest_asyncio_loop_factories return it for this test?)"
+        )
+    with _frozen(clock):
+        yield clock
+
+
+@contextlib.contextmanager
+def _frozen(clock: VirtualClock) -> Generator[None, None, None]:
+    # Only here: it is slow to import, and code that never freezes a clock need not have it installed.
+    import freezegun
+    import freezegun.config
+
+    # pytest's own stop-watch would otherwise report hours of virtual time, or none at all.
+    ignored = freezegun.config.settings.default_ignore_list
+    if "_pytest.timing" not in ignored:
+        freezegun.configure(extend_ignore_list=["_pytest.timing"])
+    start = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=_microseconds(clock.time()))
+    with freezegun.freeze_time(start):
+        yield
