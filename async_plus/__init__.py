@@ -7,7 +7,7 @@ How the house is built. Each floor imports from those below it, never from above
     runner/                   run(): signals, exit codes, what is left when main has ended
     diagnostics/              snapshot, dump_on_signal, watch_loop, health
     supervision/              policy, vitals, history, restarts, supervisor
-    engine/                   owned, gather, watch, scope, delayer, patience, long_waits; below: per_loop, first_hand
+    engine/                   owned, gather, foreign, watch, scope, delayer, patience, long_waits; per_loop, first_hand
     events                    what happened, who wants to know; the only one that logs
     stacks/                   where a task is parked, and on what
     _coroutines, _signals     coroutines and signals as objects, over _checks of arguments
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from async_plus._version import __version__
 from async_plus.decorators import entry_point, impatient, supervised, watched
 from async_plus.engine.delayer import RetryDelayer
+from async_plus.engine.foreign import result_of
 from async_plus.engine.gather import try_gather
 from async_plus.engine.owned import UnexpectedCancellation, cancel_and_wait
 from async_plus.engine.scope import task_scope
@@ -122,6 +123,7 @@ __all__ = [
     "launch_watched",
     "ready",
     "register_waiter",
+    "result_of",
     "run",
     "snapshot",
     "stopping",

@@ -68,6 +68,7 @@ PUBLIC = [
     "launch_watched",
     "ready",
     "register_waiter",
+    "result_of",
     "run",
     "snapshot",
     "stopping",

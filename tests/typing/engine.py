@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future, Task
 from collections.abc import Awaitable, Coroutine, Generator, Iterator
+from concurrent.futures import Executor
+from concurrent.futures import Future as ConcurrentFuture
 from contextlib import AsyncExitStack
 from contextvars import copy_context
 from typing import Any, Never, TypeVar, assert_type
@@ -16,6 +18,7 @@ from async_plus import (
     ignore,
     impatient,
     launch_watched,
+    result_of,
     task_scope,
     try_gather,
 )
@@ -124,6 +127,14 @@ async def scope_does_not_swallow() -> int:
 async def stop(task: Task[int], future: Future[str]) -> None:
     assert_type(await cancel_and_wait(), None)
     assert_type(await cancel_and_wait(task, future), None)
+
+
+async def elsewhere(pool: Executor, futures: list[ConcurrentFuture[bytes]]) -> None:
+    assert_type(await result_of(pool.submit(len, "a")), int)
+    assert_type(await try_gather(result_of(pool.submit(len, "a")), result_of(futures[0])), tuple[int, bytes])
+    assert_type(await try_gather(*map(result_of, futures)), list[bytes])
+    # A coroutine, so that it can be a task of its own.
+    assert_type(asyncio.create_task(result_of(futures[0])), Task[bytes])
 
 
 async def delays() -> None:

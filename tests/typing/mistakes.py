@@ -10,6 +10,7 @@ import asyncio
 import functools
 from asyncio import Task
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from typing import Any
 
 from async_plus import (
@@ -25,6 +26,7 @@ from async_plus import (
     ignore,
     impatient,
     launch_watched,
+    result_of,
     run,
     snapshot,
     stopping,
@@ -166,6 +168,18 @@ async def wrong_functions() -> None:
 
     # There is no bare @impatient: the seconds are missing.
     impatient(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
+
+
+# What is no future of another world.
+
+
+async def wrong_futures(futures: list[Future[int]]) -> None:
+    await result_of(fetch("a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await result_of(futures)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await result_of(fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    result_of(futures[0])  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    text: str = await result_of(futures[0])  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    print(text)
 
 
 # Options that do not exist, or are of a wrong kind.

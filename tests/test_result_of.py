@@ -1,0 +1,641 @@
+"""`result_of`: a future of an executor or a cluster, awaited by one who owns what runs there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+from concurrent.futures import CancelledError as ElsewhereCancelled
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+from tools import Boom, closed, forever, give, messages, no_garbage, no_garbage_of_reports, refused, start, turns
+
+from async_plus import UnexpectedCancellation, cancel_and_wait, result_of, run, stacks, task_scope, try_gather
+from async_plus._coroutines import is_coroutine_function
+
+
+def running():
+    """A future whose job has begun, so that it cannot be cancelled any more."""
+    future = Future()
+    assert future.set_running_or_notify_cancel()
+    return future
+
+
+def done(result=None, error=None):
+    future = Future()
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+    return future
+
+
+class Remote:
+    """A future as Dask has it for a client in this loop: its methods return coroutines, and it can be awaited."""
+
+    def __init__(self):
+        self.inner = Future()
+        self.cancels = 0
+        self.refusal = None
+        self.fetched, self.answered = asyncio.Event(), asyncio.Event()
+        self.fetched.set()
+        self.answered.set()
+
+    def __await__(self):
+        return self.result().__await__()
+
+    def add_done_callback(self, fn):
+        self.inner.add_done_callback(lambda _: fn(self))
+
+    def done(self):
+        return self.inner.done()
+
+    def cancelled(self):
+        return self.inner.cancelled()
+
+    async def cancel(self):
+        self.cancels += 1
+        await self.answered.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        self.inner.cancel()
+
+    async def exception(self):
+        await asyncio.sleep(0)
+        return self.inner.exception()
+
+    async def result(self):
+        await self.fetched.wait()
+        return self.inner.result()
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+class Job:
+    """A function that a thread is in the middle of."""
+
+    def __init__(self):
+        self.begun = threading.Event()
+        self.may_end = threading.Event()
+        self.ended = False
+
+    def __call__(self, outcome=None):
+        self.begun.set()
+        self.may_end.wait(30)
+        self.ended = True
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+
+@pytest.fixture
+def job():
+    job = Job()
+    yield job
+    job.may_end.set()
+
+
+class TestResults:
+    async def test_the_result_of_a_thread(self, pool):
+        """It comes back to the loop."""
+        assert await result_of(pool.submit(pow, 2, 10)) == 1024
+
+    async def test_the_result_of_a_process(self):
+        """Of an executor of any kind."""
+        with ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
+            assert await result_of(pool.submit(pow, 2, 10)) == 1024
+
+    async def test_a_future_that_is_done_costs_no_turn_of_the_loop(self):
+        """There is nothing to wait for."""
+        coroutine = result_of(done("here"))
+
+        with pytest.raises(StopIteration) as stopped:
+            coroutine.send(None)
+
+        assert stopped.value.value == "here"
+
+    @pytest.mark.parametrize("result", [None, 0, [], NotImplemented])
+    async def test_any_result_will_do(self, result):
+        """Also one that is nothing much."""
+        future = running()
+        task = await start(result_of(future))
+        future.set_result(result)
+
+        assert await task is result
+
+    async def test_a_result_that_could_be_awaited_is_not(self):
+        """What a thread returned is handed over as it is."""
+        coroutine = give(1)
+
+        assert await result_of(done(coroutine)) is coroutine
+        coroutine.close()
+
+    async def test_several_may_wait_for_one_future(self):
+        """Each gets the result."""
+        future = running()
+        tasks = [await start(result_of(future)) for _ in range(3)]
+        future.set_result("for all")
+
+        assert await try_gather(*tasks) == ["for all"] * 3
+
+    async def test_the_future_of_a_client_in_this_loop_is_awaited(self):
+        """Its methods return awaitables, and what counts is what comes of them."""
+        remote = Remote()
+        task = await start(result_of(remote))
+        remote.inner.set_result(42)
+
+        assert await task == 42
+
+
+class TestErrors:
+    @pytest.mark.parametrize("early", [True, False])
+    async def test_an_error_is_raised_as_it_is(self, early):
+        """The very exception of the job."""
+        error, future = Boom("over there"), running()
+        task = None if early else await start(result_of(future))
+        future.set_exception(error)
+
+        with pytest.raises(Boom) as caught:
+            await (task or result_of(future))
+
+        assert caught.value is error
+
+    async def test_an_error_of_a_client_in_this_loop(self):
+        """It comes of awaiting its result."""
+        remote = Remote()
+        remote.inner.set_exception(Boom())
+
+        with pytest.raises(Boom):
+            await result_of(remote)
+
+    async def test_a_process_that_is_gone(self):
+        """A broken pool says so, to everyone who waits."""
+        with ProcessPoolExecutor(1) as pool:
+            future = pool.submit(_exit)
+            with pytest.raises(BrokenProcessPool):
+                await result_of(future)
+
+    async def test_a_stop_iteration_cannot_be_raised_here(self):
+        """Python turns it into a RuntimeError. Futures of asyncio long let the caller wait for ever (gh-112182)."""
+        with refused(RuntimeError, "coroutine raised StopIteration"):
+            await result_of(done(error=StopIteration()))
+
+
+def _exit():
+    import os
+
+    os._exit(1)
+
+
+class TestCancelledByOthers:
+    @pytest.mark.parametrize("early", [True, False])
+    async def test_it_is_not_taken_for_the_callers_own(self, early):
+        """A CancelledError would say that the caller was cancelled, and nobody did that."""
+        future = Future()
+        task = None if early else await start(result_of(future))
+        future.cancel()
+
+        with refused(UnexpectedCancellation, "the concurrent Future was cancelled while result_of waited for it"):
+            await (task or result_of(future))
+
+    async def test_the_cause_is_kept(self):
+        """It may say more, such as why a cluster did it."""
+        future = Future()
+        future.cancel()
+
+        with pytest.raises(UnexpectedCancellation) as caught:
+            await result_of(future)
+
+        assert type(caught.value.__cause__) is ElsewhereCancelled
+
+    async def test_a_job_that_raises_the_error_of_asyncio(self):
+        """A loop that ran in the thread was cancelled, say: that is none of this one."""
+        with pytest.raises(UnexpectedCancellation) as caught:
+            await result_of(done(error=asyncio.CancelledError()))
+
+        assert type(caught.value.__cause__) is asyncio.CancelledError
+
+    async def test_one_caller_cancels_it_for_the_others(self):
+        """They wait for the same job, which is gone."""
+        future = Future()
+        first, second = await start(result_of(future)), await start(result_of(future))
+        first.cancel()
+
+        with refused(UnexpectedCancellation, "the concurrent Future was cancelled while result_of waited for it"):
+            await second
+        assert first.cancelled()
+
+
+class TestCancelled:
+    async def test_a_job_that_has_not_begun_never_does(self, pool, job):
+        """It is cancelled there, and the caller here."""
+        busy = pool.submit(job)
+        waiting = pool.submit(pow, 2, 10)
+        task = await start(result_of(waiting))
+        task.cancel()
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert waiting.cancelled()
+        job.may_end.set()
+        await result_of(busy)
+
+    async def test_a_job_that_runs_is_waited_for(self, pool, job):
+        """A thread cannot be stopped: when the caller is cancelled, it has ended."""
+        future = pool.submit(job, "charged")
+        task = await start(result_of(future))
+        job.begun.wait(30)
+        task.cancel()
+        await turns()
+        assert not task.done()
+
+        job.may_end.set()
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert job.ended
+        assert future.result() == "charged", "the result is where it was"
+
+    async def test_asyncio_leaves_it_running(self, pool, job):
+        """The difference: with asyncio.wrap_future the caller is gone, while the thread is at it."""
+        future = pool.submit(job)
+        task = await start(_wrapped(future))
+        job.begun.wait(30)
+        task.cancel()
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert not job.ended
+
+    async def test_a_result_that_came_in_the_same_turn_is_still_there(self):
+        """It was done before it could be cancelled. A cluster would drop it if it were cancelled then."""
+        future, remote = running(), Remote()
+        tasks = [await start(result_of(each)) for each in (future, remote)]
+        future.set_result("in time")
+        remote.inner.set_result("in time")
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+        assert all(task.cancelled() for task in tasks)
+        assert future.result() == "in time"
+        assert remote.cancels == 0
+
+    async def test_however_often_it_is_cancelled_once_there(self):
+        """The first cancellation is raised, when the job has ended."""
+        remote = Remote()
+        task = await start(result_of(remote))
+        remote.refusal = Boom()
+        for number in range(3):
+            task.cancel(number)
+            await turns()
+        assert not task.done()
+        remote.inner.set_result(None)
+
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert caught.value.args == (0,)
+        assert remote.cancels == 1
+
+    async def test_the_answer_is_waited_for(self):
+        """The cluster knows of the cancellation, when the caller is cancelled."""
+        remote = Remote()
+        task = await start(result_of(remote))
+        task.cancel()
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert remote.cancelled()
+        assert remote.cancels == 1
+
+    async def test_an_end_that_comes_before_the_answer(self):
+        """The answer is waited for all the same, so that nothing of it is left."""
+        remote = Remote()
+        remote.answered.clear()
+        task = await start(result_of(remote))
+        task.cancel()
+        await turns()
+        remote.inner.set_result("done")
+        await turns()
+        assert not task.done()
+        remote.answered.set()
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert remote.inner.result() == "done"
+
+    async def test_a_cancellation_while_the_result_is_fetched(self):
+        """It is done over there, and so it is not cancelled: its result can be fetched again."""
+        remote = Remote()
+        remote.inner.set_result("far away")
+        remote.fetched.clear()
+        task = await start(result_of(remote))
+        task.cancel()
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert remote.cancels == 0
+        remote.fetched.set()
+        assert await result_of(remote) == "far away"
+
+    async def test_an_error_that_comes_too_late_is_logged(self, caplog):
+        """It cannot be raised any more, and is not lost."""
+        future = running()
+        task = await start(result_of(future))
+        task.cancel()
+        await turns()
+        error = Boom()
+        future.set_exception(error)
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert messages(caplog) == [
+            ("ERROR", "task 'concurrent Future' failed with Boom while result_of was already ending")
+        ]
+        assert caplog.records[0].exc_info[1] is error
+
+    @pytest.mark.parametrize("ask", ["finds it", "fails"])
+    async def test_an_error_of_a_client_in_this_loop_that_comes_too_late(self, caplog, monkeypatch, ask):
+        """It has to be asked for, which may fail too."""
+        remote = Remote()
+        task = await start(result_of(remote))
+        remote.inner.set_exception(Boom())
+        task.cancel()
+        if ask == "fails":
+            monkeypatch.setattr(remote, "exception", lambda: 1 / 0)
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        found = "Boom" if ask == "finds it" else "ZeroDivisionError"
+        assert messages(caplog) == [
+            ("ERROR", f"task 'test_result_of Remote' failed with {found} while result_of was already ending")
+        ]
+
+    @pytest.mark.parametrize("at_once", [True, False])
+    async def test_a_cancellation_that_fails_is_logged(self, caplog, monkeypatch, at_once):
+        """The job goes on then, and is waited for."""
+        remote = Remote()
+        remote.refusal = Boom()
+        if at_once:
+            monkeypatch.setattr(remote, "cancel", lambda: 1 / 0)
+        task = await start(result_of(remote))
+        task.cancel()
+        await turns()
+        assert not task.done()
+        remote.inner.set_result(None)
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        found = "ZeroDivisionError" if at_once else "Boom"
+        assert messages(caplog) == [
+            ("ERROR", f"task 'test_result_of Remote' failed with {found} while result_of was already ending")
+        ]
+
+    async def test_within_a_timeout(self):
+        """It is over when the job is, and a TimeoutError then."""
+        future = Future()
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await result_of(future)
+
+        assert future.cancelled()
+
+    async def test_the_first_error_of_a_gather_cancels_the_others_there(self, pool, job):
+        """One has not begun, and never does; one runs, and is waited for."""
+        running, waiting = pool.submit(job), pool.submit(pow, 2, 10)
+        gathering = await start(try_gather(result_of(running), result_of(waiting), result_of(done(error=Boom()))))
+        await turns()
+        assert waiting.cancelled()
+        assert not gathering.done()
+        job.may_end.set()
+
+        with pytest.raises(Boom):
+            await gathering
+        assert job.ended
+
+
+async def _wrapped(future):
+    return await asyncio.wrap_future(future)
+
+
+class TestGivenUp:
+    async def test_a_coroutine_that_never_starts_cancels_the_future(self):
+        """Its task was cancelled before its first step, and nobody else knows of the future."""
+        future, remote = Future(), Remote()
+        for given in (future, remote):
+            # An eager task would have started.
+            coroutine = result_of(given)
+            coroutine.close()
+            del coroutine
+        await turns()
+
+        assert future.cancelled()
+        assert remote.cancelled()
+
+    async def test_one_that_is_done_is_left_alone(self):
+        """There is nothing to cancel, and its result may be wanted."""
+        future, remote = done("kept"), Remote()
+        remote.inner.set_result("kept")
+        for given in (future, remote):
+            result_of(given).close()
+        await turns()
+
+        assert future.result() == "kept"
+        assert remote.cancels == 0
+
+    async def test_a_gather_that_refuses_its_arguments_cancels_the_futures(self):
+        """They were given to it, and nobody waits for them any more."""
+        future = Future()
+
+        with pytest.raises(TypeError):
+            await try_gather(result_of(future), 5)
+
+        assert future.cancelled()
+
+    @pytest.mark.parametrize("kind", [Future, Remote])
+    async def test_a_coroutine_that_is_closed_cancels_the_future(self, kind):
+        """It cannot wait any more."""
+        future = kind()
+        coroutine = result_of(future)
+        coroutine.send(None)
+        coroutine.close()
+        await turns()
+
+        assert future.cancelled()
+
+    def test_without_a_loop_nothing_can_be_awaited(self):
+        """A client whose loop is gone cannot be asked, and no coroutine of its is left over."""
+        coroutine = asyncio.run(_given(Remote))
+        remote = coroutine.cr_frame.f_locals["given"].future
+        coroutine.close()
+        del coroutine
+        gc.collect()
+
+        assert remote.cancels == 0
+
+    def test_a_future_that_outlives_the_loop(self, caplog):
+        """It ends when nobody can be told any more, and complains of nothing."""
+
+        async def main():
+            coroutine = result_of(future)
+            coroutine.send(None)
+            return coroutine
+
+        future = running()
+        coroutine = asyncio.run(main())
+        future.set_result(None)
+
+        assert not caplog.records
+        coroutine.close()
+
+    def test_the_end_of_a_program_waits_for_its_threads(self, job):
+        """What they do is owned by somebody, until it is done."""
+
+        async def main():
+            asyncio.get_running_loop().call_soon(job.may_end.set)
+            # Cancelled when main has ended.
+            asyncio.create_task(result_of(pool.submit(job)))  # noqa: RUF006  # that is what it is about
+            while not job.begun.is_set():
+                await asyncio.sleep(0)
+
+        with ThreadPoolExecutor(1) as pool:
+            run(main)
+
+        assert job.ended
+
+
+async def _given(kind):
+    return result_of(kind())
+
+
+class TestWhereItIsParked:
+    async def test_it_names_whose_future_it_is(self):
+        """By its package and type."""
+        future, remote = Future(), Remote()
+        tasks = [await start(result_of(future)), await start(result_of(remote))]
+
+        assert [str(stacks.parked(task)) for task in tasks] == ["on concurrent Future", "on test_result_of Remote"]
+
+        await cancel_and_wait(*tasks)
+
+    @pytest.mark.virtual_time
+    async def test_a_scope_names_what_it_waits_for(self, caplog):
+        """A job that goes on after its cancellation is told as any stuck task is."""
+        future = running()
+
+        async def render():
+            await result_of(future)
+
+        async def release():
+            await asyncio.sleep(6)
+            future.set_result(None)
+
+        releasing = asyncio.create_task(release())
+        async with task_scope(name="pages") as scope:
+            scope.launch(render(), name="cover")
+            await asyncio.sleep(0)
+        await releasing
+
+        [(level, text)] = messages(caplog)
+        assert level == "WARNING"
+        assert text.startswith("task_scope 'pages' still waits for 1 cancelled task(s) after 5.0 s: 'cover' parked at ")
+        assert text.endswith(" in render on concurrent Future, cancelled and still running")
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (5, "int 5"),
+            ("job", "str"),
+            (None, "NoneType"),
+            (Future, "the class Future"),
+            (pow, "the function pow"),
+            ([Future()], "list (one each: try_gather(*map(result_of, futures)))"),
+        ],
+    )
+    async def test_what_is_no_future_is_refused(self, given, told):
+        """At the call, naming the parameter, what it got, and a likely fix."""
+        with refused(TypeError, f"future must be one as concurrent.futures has it, got {told}"):
+            result_of(given)
+
+    async def test_a_coroutine_is_refused_and_closed(self):
+        """It needs no help to be awaited."""
+        coroutine = forever()
+
+        with refused(TypeError, "future must be one as concurrent.futures has it, got coroutine (await it as it is)"):
+            result_of(coroutine)
+
+        assert closed(coroutine)
+
+    async def test_a_future_of_asyncio_is_refused(self):
+        """So does that."""
+        future = asyncio.get_running_loop().create_future()
+
+        with refused(TypeError, "future must not be one of asyncio, got Future (await it as it is)"):
+            result_of(future)
+
+        assert not future.cancelled()
+
+    async def test_it_passes_for_a_coroutine_function(self):
+        """For those who look before they call."""
+        assert is_coroutine_function(result_of)
+        coroutine = result_of(done())
+        assert coroutine.__qualname__ == "result_of"
+        await coroutine
+
+
+class TestMemory:
+    async def test_results_and_errors_leave_no_cycles(self):
+        """Whoever waited is gone when the future is done, and the future when nobody has it."""
+
+        async def fail():
+            future = running()
+            task = await start(result_of(future))
+            future.set_exception(Boom())
+            del future
+            try:
+                with contextlib.suppress(Boom):
+                    await task
+            finally:
+                # The traceback holds this frame.
+                del task
+
+        with no_garbage():
+            await fail()
+            future = running()
+            task = await start(result_of(future))
+            future.set_result(1)
+            await task
+            del future, task
+
+    async def test_cancellations_leave_no_cycles(self):
+        """Of the caller and of others, with an error that comes too late."""
+
+        async def cancel(future, outcome):
+            task = await start(result_of(future))
+            task.cancel()
+            await turns()
+            if outcome is not None:
+                future.set_exception(outcome)
+            await asyncio.wait([task])
+
+        async def be_cancelled():
+            future = Future()
+            future.cancel()
+            with contextlib.suppress(UnexpectedCancellation):
+                await result_of(future)
+
+        with no_garbage_of_reports():
+            await cancel(Future(), None)
+            await cancel(running(), Boom())
+            await cancel(Remote(), None)
+            await be_cancelled()
