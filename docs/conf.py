@@ -20,7 +20,8 @@ version = release = __version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "command_line"]
 exclude_patterns = ["_build"]
 default_role = "py:obj"
-highlight_language = "python"
+# Of what only "::" announces: commands, mostly, and output.
+highlight_language = "none"
 
 # Types are part of the signatures, in short names, and one parameter a line where a line would be too long. (Those of
 # overloaded functions are written out in the pages, without types; tests/test_docs.py compares them.)
