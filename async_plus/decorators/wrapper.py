@@ -111,7 +111,7 @@ class CoroutineFunction(_Base):
     __dict__ = _attributes
 
     def __getattr__(self, name: str) -> Any:
-        method: Any = self._self_method
+        method = cast("Any", self._self_method)
         if method is not None and name in method.__dict__:
             return method.__dict__[name]
         return super().__getattr__(name)
