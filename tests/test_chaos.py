@@ -48,7 +48,7 @@ def test_all_promises_are_kept_in_programs_that_shrink(loop, program):
 def test_a_seed_makes_the_same_program_each_time():
     """On each Python: what one finds can be looked at with another."""
     # As they were drawn once. Whoever changes the grammar makes other programs of the same seeds.
-    assert [len(show(from_seed(seed))) for seed in range(5)] == [713, 2190, 1505, 1742, 119]
+    assert [len(show(from_seed(seed))) for seed in range(5)] == [712, 1016, 1605, 1858, 119]
 
 
 def test_one_seed_is_run_by_the_command_line_with_all_that_happens(capsys):

@@ -92,9 +92,13 @@ class Grammar:
         return Child(
             acts=self._acts(depth, 2),
             end=self._pick("return", "return", "fail", "fail", "hang", "cancelled"),
-            told=self._pick("stops", "stops", "slowly", "fails", "fails late", "returns", "ignores"),
+            told=self._told(),
             lingers=self._pick(0, 0, 0, 0.5),
         )
+
+    def _told(self) -> Any:
+        usual = "stops", "stops", "slowly", "fails", "fails late", "returns", "ignores"
+        return self._pick(*usual) if self._gathers_only else self._pick(*usual, "launches", "serves")
 
     def _children(self, depth: int, most: int = 4) -> tuple[Child, ...]:
         return tuple(self._child(depth) for _ in range(self._choose(most + 1)))
@@ -187,7 +191,8 @@ class Grammar:
         return Order(self._pick("restart", "stop", "wait"), self._someone())
 
     def _cancel_and_wait(self) -> Act:
-        return CancelAndWait(tuple(self._someone() for _ in range(1 + self._choose(2))))
+        picks = tuple(self._someone() for _ in range(self._pick(1, 2, 0)))
+        return CancelAndWait(picks, Child(end="hang", told=self._told()) if self._pick(False, True) else None)
 
     def _scope_wait(self) -> Act:
         return ScopeWait(

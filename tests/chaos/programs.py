@@ -19,8 +19,9 @@ class Child:
     acts: tuple[Act, ...] = ()
     # "cancelled": it raises a CancelledError of its own.
     end: Literal["return", "fail", "hang", "cancelled"] = "return"
-    # "ignores" goes on as if nothing had happened, for some seconds; "returns" swallows the cancellation, too.
-    told: Literal["stops", "slowly", "fails", "fails late", "returns", "ignores"] = "stops"
+    # "ignores" goes on as if nothing had happened, for some seconds; "returns" swallows the cancellation, too. "launches"
+    # one more into the scope that it is in, "serves" runs something supervised in its cleanup.
+    told: Literal["stops", "slowly", "fails", "fails late", "returns", "ignores", "launches", "serves"] = "stops"
     # How long its finally-block takes, however it ended.
     lingers: float = 0
 
@@ -148,9 +149,10 @@ class Cancel:
 
 @dataclass(frozen=True)
 class CancelAndWait:
-    """`cancel_and_wait`, for those that do not wait for us in turn."""
+    """`cancel_and_wait`, for those that do not wait for us in turn, and for a plain task that nobody else knows."""
 
     picks: tuple[int, ...]
+    plain: Child | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ end: the cycles that are found afterwards shall be those of the library.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import sys
@@ -17,6 +18,7 @@ from typing import Any, ClassVar
 
 from async_plus import (
     AttemptFailed,
+    AttemptHung,
     GaveUp,
     HandlerFailed,
     LateFailure,
@@ -79,8 +81,12 @@ class Me:
     # Cancellations that arrived, and those that `uncancel` took back.
     delivered: int = 0
     taken_back: int = 0
+    # Cancellations that ended in something else: a cleanup that failed, say, or a swallowed one.
+    taken: int = 0
     # On its way out by a CancelledError of its own.
     stops_itself: bool = False
+    # The scope that it is in.
+    place: Place | None = None
 
 
 @dataclass(eq=False)
@@ -88,6 +94,11 @@ class Brood:
     """Those that must have ended when a block or a call has."""
 
     live: int = 0
+    # How many there have been, and when the first of them failed.
+    total: int = 0
+    failed_at: float | None = None
+    # Whether one of them ended in a CancelledError of its own.
+    stops_itself: bool = False
 
 
 @dataclass(eq=False)
@@ -109,17 +120,23 @@ class CountedTask(asyncio.Task):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Before: an eager one takes its first step in there.
         self.cancelled_by: set[int] = set()
+        # Cancellations that came while it waited, and so must arrive there.
+        self.due = 0
         super().__init__(*args, **kwargs)
 
     def cancel(self, *args: Any) -> bool:
         caller = sys._getframe(1)
         if not self.done() and caller.f_globals["__name__"].startswith("async_plus."):
-            owner = caller.f_locals.get("self")
+            # Not of every caller: to ask for its locals keeps them alive for as long as its frame (3.11, 3.12).
+            is_method = caller.f_code.co_varnames[:1] == ("self",)
+            owner = caller.f_locals["self"] if is_method else None
             if isinstance(owner, Owner):
                 self.world.check(
                     id(owner) not in self.cancelled_by, "cancelled once", f"{self.get_name()} again by its owner"
                 )
                 self.cancelled_by.add(id(owner))
+        # (Of an eager task the first step may have it cancelled who runs it. That one waits for nothing.)
+        self.due += not self.done() and self._fut_waiter is not None
         return super().cancel(*args)
 
     def uncancel(self) -> int:
@@ -157,12 +174,17 @@ class World:
         # Tasks whose end more than one will see.
         self._shared: set[int] = set()
         # Who waits for whom in a way that no cancellation ends.
-        self._waits: defaultdict[int, set[int]] = defaultdict(set)
+        self._needs: defaultdict[int, set[int]] = defaultdict(set)
         self._scopes: list[Place] = []
         self._trees: list[Place] = []
         self._children: list[tuple[Any, Place]] = []
         self._tree_of: dict[str, Place] = {}
         self._gave_up: list[tuple[str, list[int]]] = []
+        # What supervisors could not raise any more; attempts that were found hanging, and when.
+        self._late: defaultdict[str, list[str]] = defaultdict(list)
+        self._hung: dict[str, float] = {}
+        # Waits in progress: what they are, and whether that which they wait for has come.
+        self._waiting: dict[object, tuple[str, Callable[[], bool]]] = {}
         self._cancelled_themselves: list[str] = []
         self._told_of: list[str] = []
         self._begun = self._over = 0
@@ -185,13 +207,14 @@ class World:
     async def run(self, program: Program) -> None:
         """Run *program* to its end, and see what is left."""
         unsubscribe = subscribe(self._on_event)
-        host = asyncio.create_task(self._run(next(self._numbers), program.main, Brood(), None), name="host")
+        host = asyncio.create_task(self._run(next(self._numbers), program.main, Brood()), name="host")
         timers = [self._loop.call_at(self._start + when, self._stop, host) for when in program.stops]
         deadline = self._start + HORIZON + PER_CHILD * (programs.size(program) + 1)
         try:
             try:
                 await self._until(host, self._start + HORIZON)
                 if not host.done():
+                    self._look_at_waits()
                     self._stop(host)
                     await self._until(host, deadline)
                 for timer in timers:
@@ -222,6 +245,22 @@ class World:
             self.note("the host is cancelled")
             self._count_host_cancel()
             host.cancel()
+
+    def _look_at_waits(self) -> None:
+        """Look for waits that go on for ever although there is nothing to wait for."""
+        for what, is_over in self._waiting.values():
+            self.check(not is_over(), "waits end", what)
+        for service, when in self._hung.items():
+            self.check(self._loop.time() - when < 3 * PER_CHILD, "waits end", f"{service} still hangs")
+
+    @contextlib.contextmanager
+    def _waits(self, what: str, is_over: Callable[[], bool]) -> Iterator[None]:
+        key = object()
+        self._waiting[key] = what, is_over
+        try:
+            yield
+        finally:
+            del self._waiting[key]
 
     def _count_host_cancel(self) -> None:
         if self._host_cancels is not None:
@@ -265,8 +304,13 @@ class World:
     def _on_event(self, event: Any) -> None:
         self.note(f"{type(event).__name__}: {event}")
         match event:
-            case TaskFailed() | LateFailure() | HandlerFailed() | AttemptFailed():
+            case TaskFailed() | HandlerFailed() | AttemptFailed():
                 self.ledger.surfaced(event.exception)
+            case LateFailure(owner=owner, task=name):
+                self.ledger.surfaced(event.exception)
+                self._late[owner].append(name)
+            case AttemptHung(service=service):
+                self._hung[service] = self._loop.time()
             case GaveUp(service=service, exception=exc):
                 # It is raised as well, and surfaces there.
                 self._gave_up.append((service, self.ledger.serials(exc)))
@@ -278,23 +322,35 @@ class World:
     # Whoever runs.
 
     async def _run(
-        self, number: int, child: Child, brood: Brood, kind: str | None, first: tuple[Any, ...] = ()
+        self,
+        number: int,
+        child: Child,
+        brood: Brood,
+        *,
+        watched: bool = False,
+        place: Place | None = None,
+        first: tuple[Any, ...] = (),
     ) -> int:
         """Be a task of its own."""
-        me = Me(number, asyncio.current_task())
+        me = Me(number, asyncio.current_task(), place=place)
         self._live[number] = me.task
         brood.live += 1
+        brood.total += 1
         self.note(f"{me.task.get_name()} is {number}")
         try:
             await self._be(child, me, first)
         except asyncio.CancelledError:
-            if kind == "watched" and not me.task.cancelling():
+            if watched and not me.task.cancelling():
                 self._cancelled_themselves.append(f"c{number}")
+            if not me.task.cancelling():
+                self._note_failure(brood)
+            brood.stops_itself = brood.stops_itself or me.stops_itself
             self.note(f"{number} ends cancelled")
             raise
         except Exception as exc:
             if number in self._shared:
                 self.ledger.share(self.ledger.serials(exc))
+            self._note_failure(brood)
             self.note(f"{number} ends with {exc!r}")
             raise
         finally:
@@ -308,6 +364,10 @@ class World:
         self.note(f"{number} returns")
         return number
 
+    def _note_failure(self, brood: Brood) -> None:
+        if brood.failed_at is None:
+            brood.failed_at = self._loop.time()
+
     async def _be(self, child: Child, me: Me, first: tuple[Any, ...] = (), *, inline: bool = False) -> None:
         self._begun += 1
         try:
@@ -319,7 +379,8 @@ class World:
                 if me.stops_itself:
                     raise
                 self.note(f"{me.number} is told to stop: {child.told}")
-                if not inline or child.told not in ("stops", "slowly"):
+                me.taken += 1
+                if not inline or child.told in ("fails", "fails late", "returns", "ignores"):
                     # Otherwise it arrives once more, further out.
                     me.delivered += 1
                 if not await self._is_over(child, me):
@@ -333,9 +394,27 @@ class World:
         """Clean up, and tell whether the cancellation is swallowed."""
         seconds = {"slowly": 1, "fails late": 1, "ignores": 6}.get(child.told, 0)
         await self._outlast(seconds, me)
+        if child.told == "launches" and me.place is not None:
+            self._launch(me.place, FOREVER)
+        if child.told == "serves":
+            await self._serve_in_cleanup(me)
         if child.told in ("fails", "fails late") or (child.told == "ignores" and child.end == "fail"):
             raise self.ledger.boom(f"the cleanup of {me.number}")
         return child.told in ("returns", "ignores")
+
+    async def _serve_in_cleanup(self, me: Me) -> None:
+        """Supervise something where a cancellation is pending."""
+        brood = Brood()
+        steps = Child((Pause(0.5),), end="fail"), Child((Pause(1),))
+        service, _ = self._service(Service(steps, programs.Options(max_restarts=1)), [me.number], brood, then=Child())
+        try:
+            await service()
+        except asyncio.CancelledError:
+            me.delivered += 1
+        except Exception as exc:
+            self.ledger.surfaced(exc)
+        finally:
+            self._check_none_lives("supervised function", brood)
 
     async def _outlast(self, seconds: float, me: Me) -> None:
         until = self._loop.time() + seconds
@@ -344,6 +423,7 @@ class World:
                 await asyncio.sleep(until - self._loop.time())
             except asyncio.CancelledError:
                 me.delivered += 1
+                me.taken += 1
 
     async def _end(self, end: str, me: Me) -> None:
         if end == "fail":
@@ -360,13 +440,25 @@ class World:
                 # Somebody swallowed the cancellation. Who went on now, might do so for ever.
                 return
             self.note(f"{me.number} does {type(act).__name__}")
+            due, taken = getattr(me.task, "due", 0), me.taken
             try:
-                await self._ways[type(act)](self, act, me)
+                try:
+                    await self._ways[type(act)](self, act, me)
+                finally:
+                    is_cancelled = isinstance(sys.exception(), asyncio.CancelledError)
+                    if getattr(me.task, "due", 0) > due and not is_cancelled:
+                        self._look_at_cancellation(act, me, taken)
             except Exception as exc:
                 if not getattr(act, "caught", False):
                     raise
                 self.note(f"{me.number} catches {exc!r}")
                 self.ledger.surfaced(exc)
+
+    def _look_at_cancellation(self, act: Any, me: Me, taken: int) -> None:
+        """See whether *act*, in which *me* was cancelled, may end in anything but a CancelledError."""
+        if isinstance(act, (programs.Supervised, programs.Limit, programs.Group)):
+            me.taken += 1
+        self.check(me.taken > taken, "cancellations arrive", f"{me.number} was cancelled in a {type(act).__name__}")
 
     def _pick(self, pick: int, among: list[Any]) -> Iterator[Any]:
         if among:
@@ -376,7 +468,7 @@ class World:
         """Pick somebody who does not wait for *me*, in a way that no cancellation ends."""
         for number in self._pick(pick, sorted(self._live)):
             if not self._leads(number, me.number):
-                self._waits[me.number].add(number)
+                self._needs[me.number].add(number)
                 yield number
 
     def _leads(self, start: int, goal: int) -> bool:
@@ -387,7 +479,7 @@ class World:
                 return True
             if number not in seen:
                 seen.add(number)
-                todo += self._waits[number]
+                todo += self._needs[number]
         return False
 
     # Blocks and calls that have children.
@@ -395,6 +487,7 @@ class World:
     async def _scope(self, act: programs.Scope, me: Me) -> None:
         place = Place(None, me.number, Brood())
         carried: list[int] = []
+        ended_at = self._loop.time()
         try:
             async with task_scope(
                 self._handler(act.handler, me), drain=act.drain, warn_after=WARN_AFTER, name=f"of {me.number}"
@@ -404,46 +497,59 @@ class World:
                     for child in act.children:
                         self._launch(place, child)
                     await self._acts(act.body, me)
-                    await self._end_scope(act.end, place.block, me)
+                    await self._end_scope(act.end, place, me)
                 except Exception as exc:
                     carried += self.ledger.serials(exc)
                     raise
+                finally:
+                    ended_at = self._loop.time()
         except asyncio.CancelledError as exc:
             self.ledger.superseded(carried, exc)
             raise
         finally:
+            self._check_in_time("scope", ended_at + act.drain, act, place.brood)
             self._check_none_lives("scope", place.brood)
             self.check(not len(place.block), "no task left", f"{place.block!r} after its end")
 
-    async def _end_scope(self, end: str, scope: task_scope, me: Me) -> None:
+    async def _end_scope(self, end: str, place: Place, me: Me) -> None:
         if me.task.cancelling():
             return
         match end:
             case "wait":
-                await scope.wait()
+                await self._wait_for_scope(place)
             case "wait for one":
-                await scope.wait(return_when=asyncio.FIRST_COMPLETED)
+                await self._wait_for_scope(place, return_when=asyncio.FIRST_COMPLETED)
             case "wait for all":
-                await scope.wait(return_when=asyncio.ALL_COMPLETED)
+                await self._wait_for_scope(place, return_when=asyncio.ALL_COMPLETED)
             case "wait shortly":
-                try:
-                    await scope.wait(timeout=0.5)
-                except TimeoutError:
-                    pass
+                await self._wait_for_scope(place, timeout=0.5)
             case "cancel":
-                scope.cancel()
+                place.block.cancel()
             case "fail":
                 raise self.ledger.boom(f"a block of {me.number}")
 
+    async def _wait_for_scope(self, place: Place, **options: Any) -> None:
+        with self._waits(f"that for {place.block!r}", lambda: not len(place.block)):
+            try:
+                await place.block.wait(**options)
+            except TimeoutError:
+                pass
+
     def _launch(self, place: Place, child: Child) -> None:
         number = next(self._numbers)
-        self._waits[place.host].add(number)
-        coro = self._run(number, child, place.brood, "watched")
+        self._needs[place.host].add(number)
+        coro = self._run(number, child, place.brood, watched=True, place=place)
         try:
             place.block.launch(coro, f"c{number}")
         except RuntimeError as exc:
             if not str(exc).startswith("cannot launch into a closed task_scope"):
                 raise
+
+    def _check_in_time(self, what: str, since: float, act: Any, brood: Brood) -> None:
+        """See that the end of a block or call, due *since* then, took no longer than the cleanup of its children."""
+        took = self._loop.time() - since
+        most = PER_CHILD * (programs.size(act) + brood.total + 1)
+        self.check(took <= most, "ends in time", f"a {what} took {took:g} s for its end")
 
     def _check_none_lives(self, what: str, brood: Brood) -> None:
         self.check(not brood.live, "no task left", f"{brood.live} after the end of a {what}")
@@ -462,9 +568,9 @@ class World:
     async def _gather(self, act: programs.Gather, me: Me) -> None:
         brood = Brood()
         expected = [next(self._numbers) for _ in act.children]
-        self._waits[me.number].update(expected)
+        self._needs[me.number].update(expected)
         aws: list[Any] = [
-            self._run(number, child, brood, None) for number, child in zip(expected, act.children, strict=True)
+            self._run(number, child, brood) for number, child in zip(expected, act.children, strict=True)
         ]
         try:
             aws[: act.tasks] = map(asyncio.create_task, aws[: act.tasks])
@@ -481,18 +587,25 @@ class World:
             self.check(list(results) == expected, "right results", f"{results} instead of {expected}")
         finally:
             aws.clear()
+            if brood.failed_at is not None and act.adopt is None:
+                self._check_in_time("gather", brood.failed_at, act, brood)
             self._check_none_lives("gather", brood)
 
     async def _supervised(self, act: programs.Supervised, me: Me) -> None:
         brood = Brood()
-        service, _ = self._service(act.service, [me.number], brood, shares=True)
+        service, _ = self._service(act.service, [me.number], brood)
         try:
             await service()
+        except asyncio.CancelledError:
+            # If an eager attempt raises one of its own in its first step, while its host, which runs it, is cancelled,
+            # that is taken for the stop. The host's own is yet to come.
+            me.taken_back += brood.stops_itself
+            raise
         finally:
             self._check_none_lives("supervised function", brood)
 
     def _service(
-        self, service: Service, hosts: list[int], brood: Brood, *, shares: bool = False
+        self, service: Service, hosts: list[int], brood: Brood, *, then: Child = FOREVER
     ) -> tuple[Callable[[], Coroutine[Any, Any, Any]], str]:
         name = f"s{next(self._numbers)}"
         steps = iter(service.steps)
@@ -502,9 +615,11 @@ class World:
         async def attempt() -> int:
             number = next(self._numbers)
             for host in hosts:
-                self._waits[host].add(number)
-            kind = "attempt" if shares else None
-            return await self._run(number, next(steps, FOREVER), brood, kind, first)
+                self._needs[host].add(number)
+            try:
+                return await self._run(number, next(steps, then), brood, first=first)
+            finally:
+                self._hung.pop(name, None)
 
         return supervised(**options, ready=service.ready_after is not None, name=name)(attempt), name
 
@@ -514,26 +629,31 @@ class World:
     async def _tree(self, act: programs.Tree, me: Me) -> None:
         place = Place(None, me.number, Brood())
         carried: list[int] = []
+        ended_at = self._loop.time()
+        name = f"t{next(self._numbers)}"
         try:
-            async with Supervisor(
-                f"of {me.number}", strategy=act.strategy, warn_after=WARN_AFTER
-            ) as place.block:
+            async with Supervisor(name, strategy=act.strategy, warn_after=WARN_AFTER) as place.block:
                 self._trees.append(place)
                 try:
                     for service in act.services:
                         await self._start_in(place, service, me)
                     await self._acts(act.body, me)
                     if act.end == "wait" and not me.task.cancelling():
-                        await place.block.wait()
+                        with self._waits(f"that for {name}", lambda: not place.block.children):
+                            await place.block.wait()
                     if act.end == "fail":
                         raise self.ledger.boom(f"a block of {me.number}")
                 except Exception as exc:
                     carried += self.ledger.serials(exc)
                     raise
+                finally:
+                    ended_at = self._loop.time()
+            self.check(not self._late[f"supervisor {name!r}"], "errors are raised", f"that of a child of {name}")
         except asyncio.CancelledError as exc:
             self.ledger.superseded(carried, exc)
             raise
         finally:
+            self._check_in_time("supervisor", ended_at, act, place.brood)
             self._check_none_lives("supervisor", place.brood)
             self.check(not place.block.children, "no task left", f"{place.block!r} after its end")
 
@@ -564,7 +684,8 @@ class World:
     async def _watch(self, act: programs.Watch, me: Me) -> None:
         number = next(self._numbers)
         self._watched.add(number)
-        launch_watched(self._run(number, act.child, Brood(), "watched"), f"c{number}", self._handler(act.handler, me))
+        coro = self._run(number, act.child, Brood(), watched=True)
+        launch_watched(coro, f"c{number}", self._handler(act.handler, me))
 
     async def _launch_somewhere(self, act: programs.Launch, me: Me) -> None:
         for place in self._pick(act.pick, self._scopes):
@@ -579,7 +700,9 @@ class World:
     async def _order(self, act: programs.Order, me: Me) -> None:
         for child, place in self._pick(act.pick, self._children):
             place.is_asked = True
-            await self._asking(getattr(child, act.what)())
+            # (What is restarted may wait for its siblings.)
+            with self._waits(f"{act.what} of {child!r}", lambda: act.what != "restart" and child.has_ended):
+                await self._asking(getattr(child, act.what)())
 
     async def _asking(self, asked: Coroutine[Any, Any, None]) -> None:
         try:
@@ -599,11 +722,25 @@ class World:
 
     async def _cancel_and_wait(self, act: programs.CancelAndWait, me: Me) -> None:
         numbers = {number for pick in act.picks for number in self._others(me, pick)}
-        if 0 in numbers:
-            self._count_host_cancel()
         # Whoever awaits an attempt, or looks at the host, sees its error too.
         self._shared |= numbers
-        await cancel_and_wait(*[self._live[number] for number in sorted(numbers)])
+        plain = []
+        try:
+            if act.plain is not None:
+                number = next(self._numbers)
+                self._needs[me.number].add(number)
+                plain.append(asyncio.create_task(self._run(number, act.plain, Brood())))
+                await asyncio.sleep(0)
+        finally:
+            # (By now some of them may have ended.)
+            others = [self._live[number] for number in sorted(numbers) if number in self._live]
+            if 0 in numbers and 0 in self._live:
+                self._count_host_cancel()
+            try:
+                await cancel_and_wait(*plain, *others)
+            finally:
+                plain.clear()
+                del others
 
     async def _wait_for(self, act: programs.WaitFor, me: Me) -> None:
         for number in self._pick(act.pick, sorted(self._live)):
@@ -614,10 +751,7 @@ class World:
 
     async def _scope_wait(self, act: programs.ScopeWait, me: Me) -> None:
         for place in self._pick(act.pick, self._scopes):
-            try:
-                await place.block.wait(act.timeout, act.return_when)
-            except TimeoutError:
-                pass
+            await self._wait_for_scope(place, timeout=act.timeout, return_when=act.return_when)
 
     async def _scope_cancel(self, act: programs.ScopeCancel, me: Me) -> None:
         for place in self._pick(act.pick, self._scopes):
@@ -628,8 +762,10 @@ class World:
         try:
             async with limit:
                 await self._acts(act.body, me)
-        except TimeoutError:
-            pass
+        except TimeoutError as exc:
+            # (A Hung is one as well, which has nothing to do with this limit.)
+            if type(exc) is not TimeoutError:
+                raise
         finally:
             me.taken_back += limit.expired()
             del limit
