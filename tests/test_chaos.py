@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from chaos import peers
 from chaos.__main__ import main
 from chaos.grammar import from_seed, programs
 from chaos.judge import LOOPS, court, judge
@@ -68,3 +69,21 @@ def test_many_seeds_are_run_by_the_command_line(capsys):
 
     [line] = capsys.readouterr().out.splitlines()
     assert f": seeds 10:13 on {', '.join(LOOPS)}: {3 * len(LOOPS)} runs, 0 failed, " in line
+
+
+def test_the_table_of_the_page_is_made_by_one_command(tmp_path, capsys):
+    """The standard library breaks some of the promises in the same programs; what is around the table stays."""
+    page = tmp_path / "chaos.rst"
+    page.write_text(f"Before.\n\n{peers.BEGIN}\n\nold\n\n{peers.END}\n\nAfter.\n")
+
+    assert peers.main(["--seeds", "0:30", "--write", str(page)]) == 0
+
+    text = capsys.readouterr().out.rstrip()
+    assert page.read_text() == f"Before.\n\n{peers.BEGIN}\n\n{text}\n\n{peers.END}\n\nAfter.\n"
+    cells = [line.removeprefix("   * - ").removeprefix("     - ") for line in text.splitlines()[5:]]
+    rows = {cells[at]: cells[at + 1 : at + 4] for at in range(0, len(cells), 4)}
+    assert rows["broken promise"] == [*peers.PEERS]
+    assert rows["**any of them**"][2] == "0"
+    [gather, group, _] = rows["a child still runs when the call has ended"]
+    assert int(gather) > 0
+    assert group == "0"

@@ -68,7 +68,13 @@ def _judge(
         CountedTask.world = world
         loop.set_task_factory(_counted_factory(loop_name))
     errors: list[str] = []
-    loop.set_exception_handler(lambda _, context: errors.append(_text(context)))
+
+    def note_error(_: object, context: dict[str, Any]) -> None:
+        errors.append(f"{context['message']}: {context.get('exception')!r}")
+        # Not lost then, if late and by asyncio.
+        world.ledger.surfaced(context.get("exception"))
+
+    loop.set_exception_handler(note_error)
     never_awaited: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -76,15 +82,17 @@ def _judge(
         try:
             loop.run_until_complete(world.run(program))
         except RuntimeError as exc:
+            world.is_stuck = True
             world.check(False, "ends in time", str(exc))
         finally:
             loop.close()
-        is_stuck = any(broken.promise in ("ends in time", "no task left") for broken in world.broken)
         found = _garbage()
+    if not world.is_stuck:
+        world.settle()
     if trace is not None:
         trace += world.trace or ()
-    if is_stuck:
-        return world.broken  # all else follows from it
+    if world.is_stuck:
+        return world.broken
     broken = world.broken
     broken += [Broken("no coroutine never awaited", text) for text in never_awaited if "never awaited" in text]
     broken += [Broken("the suite works", text) for text in never_awaited if "never awaited" not in text]
@@ -106,10 +114,6 @@ def _counted_factory(loop_name: str) -> Callable[..., asyncio.Task[Any]]:
     if loop_name == "eager":
         return asyncio.create_eager_task_factory(CountedTask)
     return lambda loop, coro, **options: CountedTask(coro, loop=loop, **options)
-
-
-def _text(context: dict[str, Any]) -> str:
-    return f"{context['message']}: {context.get('exception')!r}"
 
 
 def _garbage() -> list[str]:

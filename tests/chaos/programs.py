@@ -19,8 +19,8 @@ class Child:
     acts: tuple[Act, ...] = ()
     # "cancelled": it raises a CancelledError of its own.
     end: Literal["return", "fail", "hang", "cancelled"] = "return"
-    # "ignores" goes on as if nothing had happened, for some seconds; "returns" swallows the cancellation, too. "launches"
-    # one more into the scope that it is in, "serves" runs something supervised in its cleanup.
+    # "ignores" goes on as if nothing had happened, for some seconds; "returns" swallows the cancellation, too.
+    # "launches" one more into the scope that it is in, "serves" runs something supervised in its cleanup.
     told: Literal["stops", "slowly", "fails", "fails late", "returns", "ignores", "launches", "serves"] = "stops"
     # How long its finally-block takes, however it ended.
     lingers: float = 0

@@ -124,7 +124,7 @@ class CountedTask(asyncio.Task):
         self.due = 0
         super().__init__(*args, **kwargs)
 
-    def cancel(self, *args: Any) -> bool:
+    def cancel(self, *args: Any, **kwargs: Any) -> bool:
         caller = sys._getframe(1)
         if not self.done() and caller.f_globals["__name__"].startswith("async_plus."):
             # Not of every caller: to ask for its locals keeps them alive for as long as its frame (3.11, 3.12).
@@ -136,8 +136,10 @@ class CountedTask(asyncio.Task):
                 )
                 self.cancelled_by.add(id(owner))
         # (Of an eager task the first step may have it cancelled who runs it. That one waits for nothing.)
-        self.due += not self.done() and self._fut_waiter is not None
-        return super().cancel(*args)
+        # A TaskGroup cancels its host to wake it.
+        is_known = caller.f_globals["__name__"] == "asyncio.taskgroups"
+        self.due += not self.done() and self._fut_waiter is not None and not is_known
+        return super().cancel(*args, **kwargs)
 
     def uncancel(self) -> int:
         name = sys._getframe(1).f_globals["__name__"]
@@ -165,6 +167,8 @@ class World:
         self.broken: list[Broken] = []
         self.trace: list[str] | None = [] if trace else None
         self.ledger = Ledger()
+        # Whether it has not come to an end, so that everything else that is wrong follows from that.
+        self.is_stuck = False
         self._loop = loop
         self._gather_with = gather
         self._start = loop.time()
@@ -220,13 +224,14 @@ class World:
                 for timer in timers:
                     timer.cancel()
                 await self._end_watched(deadline)
+                if self._gather_with is not None:
+                    await self._end_all(host)
                 await asyncio.sleep(0.125)
             finally:
                 unsubscribe()
             self._look_at(host)
         finally:
             del host, timers
-        self._settle()
 
     async def _until(self, task: asyncio.Task[Any], when: float) -> None:
         if not task.done():
@@ -239,6 +244,14 @@ class World:
             if not ending.done():
                 break
             await asyncio.sleep(0)
+
+    async def _end_all(self, host: asyncio.Task[Any]) -> None:
+        """End what others than `try_gather` have left behind, which was noted at their end."""
+        left = asyncio.all_tasks() - {asyncio.current_task(), host}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=PER_CHILD * len(left))
 
     def _stop(self, host: asyncio.Task[Any]) -> None:
         if not host.done():
@@ -282,12 +295,12 @@ class World:
         from async_plus import stacks
 
         left = asyncio.all_tasks() - {asyncio.current_task(), host}
+        self.is_stuck = bool(left) or not host.done()
         where = sorted(f"{task.get_name()} {stacks.parked(task)}" for task in left)
         self.check(not left, "no task left", ", ".join(where))
 
-    def _settle(self) -> None:
-        if any(broken.promise in ("ends in time", "no task left") for broken in self.broken):
-            return  # the rest follows from it
+    def settle(self) -> None:
+        """Look at the sums, when all is over."""
         for service, serials in self._gave_up:
             if service in self._tree_of and self._tree_of[service].is_asked:
                 self.ledger.share(serials)
@@ -458,7 +471,8 @@ class World:
         """See whether *act*, in which *me* was cancelled, may end in anything but a CancelledError."""
         if isinstance(act, (programs.Supervised, programs.Limit, programs.Group)):
             me.taken += 1
-        self.check(me.taken > taken, "cancellations arrive", f"{me.number} was cancelled in a {type(act).__name__}")
+        is_taken = me.taken > taken or me.task._must_cancel
+        self.check(is_taken, "cancellations arrive", f"{me.number} was cancelled in a {type(act).__name__}")
 
     def _pick(self, pick: int, among: list[Any]) -> Iterator[Any]:
         if among:
@@ -701,7 +715,8 @@ class World:
         for child, place in self._pick(act.pick, self._children):
             place.is_asked = True
             # (What is restarted may wait for its siblings.)
-            with self._waits(f"{act.what} of {child!r}", lambda: act.what != "restart" and child.has_ended):
+            is_over = bool if act.what == "restart" else functools.partial(getattr, child, "has_ended")
+            with self._waits(f"{act.what} of {child!r}", is_over):
                 await self._asking(getattr(child, act.what)())
 
     async def _asking(self, asked: Coroutine[Any, Any, None]) -> None:
