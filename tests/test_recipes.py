@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import re
 import subprocess
@@ -15,7 +16,17 @@ def test_every_recipe_is_in_the_index():
     """Whoever opens the folder's README finds each program."""
     index = (RECIPES / "README.rst").read_text()
 
-    assert [file.name for file in RECIPES.glob("*.py") if f"``{file.name}``" not in index] == []
+    programs = [file.name for file in RECIPES.glob("*.py")]
+    folders = [f"{file.name}/" for file in RECIPES.iterdir() if file.is_dir() and file.name != "__pycache__"]
+    assert [name for name in programs + folders if f"``{name}``" not in index] == []
+
+
+@pytest.mark.parametrize("program", sorted(file.stem for file in RECIPES.glob("*.py")))
+def test_every_recipe_tells_how_to_run_it(program):
+    """At the beginning of its file."""
+    text = ast.get_docstring(ast.parse((RECIPES / f"{program}.py").read_text()))
+
+    assert f"python recipes/{program}.py" in text
 
 
 @pytest.mark.virtual_time
