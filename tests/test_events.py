@@ -591,8 +591,8 @@ class TestLogging:
         package = Path(async_plus.__file__).parent
         loggers = {file.name for file in package.rglob("*.py") if "getLogger(" in file.read_text()}
 
-        # async_plus.testing looks at asyncio's logger, and the command line at the root's handlers.
-        assert loggers == {"cli.py", "subscribers.py", "testing.py"}
+        # async_plus.testing.leaks looks at asyncio's logger, and the command line at the root's handlers.
+        assert loggers == {"cli.py", "leaks.py", "subscribers.py"}
 
     def test_the_logger_has_no_handler(self, logger):
         """A NullHandler would switch off Python's last resort: an unconfigured program would not see its failures."""

@@ -357,7 +357,7 @@ class TestCancelled:
 
         assert task.cancelled()
         assert messages(caplog) == [
-            ("ERROR", "task 'concurrent Future' failed with Boom while result_of was already ending")
+            ("ERROR", "task 'concurrent Future' failed with Boom, not raised by result_of: it ends otherwise")
         ]
         assert caplog.records[0].exc_info[1] is error
 
@@ -375,7 +375,7 @@ class TestCancelled:
         assert task.cancelled()
         found = "Boom" if ask == "finds it" else "ZeroDivisionError"
         assert messages(caplog) == [
-            ("ERROR", f"task 'test_result_of Remote' failed with {found} while result_of was already ending")
+            ("ERROR", f"task 'test_result_of Remote' failed with {found}, not raised by result_of: it ends otherwise")
         ]
 
     @pytest.mark.parametrize("at_once", [True, False])
@@ -395,7 +395,7 @@ class TestCancelled:
         assert task.cancelled()
         found = "ZeroDivisionError" if at_once else "Boom"
         assert messages(caplog) == [
-            ("ERROR", f"task 'test_result_of Remote' failed with {found} while result_of was already ending")
+            ("ERROR", f"task 'test_result_of Remote' failed with {found}, not raised by result_of: it ends otherwise")
         ]
 
     async def test_within_a_timeout(self):
@@ -546,7 +546,7 @@ class TestWhereItIsParked:
 
         [(level, text)] = messages(caplog)
         assert level == "WARNING"
-        assert text.startswith("task_scope 'pages' still waits for 1 cancelled task(s) after 5.0 s: 'cover' parked at ")
+        assert text.startswith("task_scope 'pages' still waits for 1 cancelled task after 5.0 s: 'cover' parked at ")
         assert text.endswith(" in render on concurrent Future, cancelled and still running")
 
 

@@ -38,7 +38,7 @@ def test_every_public_name_is_used_where_types_are_asserted(module):
     """Types are part of the interface: a name that is added without them is told here."""
     used = set().union(*map(names_in, asserting_files()))
     # Fixtures are asked for by the names of parameters.
-    fixtures = {"no_leaks", "virtual_clock"}
+    fixtures = {"no_leaks", "snapshot_on_timeout", "virtual_clock"}
 
     assert set(module.__all__) - used - fixtures == set()
 
