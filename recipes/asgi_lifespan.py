@@ -43,6 +43,9 @@ ANSWER = 10  # for the last requests to be answered
 DRAIN = 25.0  # for all that. Then main is cancelled
 GRACE = 5.0  # from the cancellation until the process ends, whatever hangs
 
+# An option of Linux, for which Python has no name: the least time to live with which a packet is let in.
+IP_MINTTL = 21
+
 log = logging.getLogger("asgi_lifespan")
 
 
@@ -178,7 +181,7 @@ async def exit_in_order(server: uvicorn.Server, listener: socket.socket, linger:
     await stopping().wait()
     log.info("told to stop: /readyz says so, and requests are still taken for %g seconds", linger)
     await asyncio.sleep(linger)
-    await take_no_more(listener)
+    await take_no_more(listener, server)
     for accepting in server.servers:
         accepting.close()
     log.info("no more connections are taken, the last requests are answered")
@@ -187,16 +190,20 @@ async def exit_in_order(server: uvicorn.Server, listener: socket.socket, linger:
     server.should_exit = True
 
 
-async def take_no_more(listener: socket.socket) -> None:
+async def take_no_more(listener: socket.socket, server: uvicorn.Server) -> None:
     """Have no new connections made to *listener*, and take those that are in its queue.
 
     If it was closed at once, they would be broken: made, says the kernel to the client, and we have not seen them yet.
     """
     if sys.platform == "linux":
-        # IP_MINTTL of 255: only packets that no router has sent on may open a connection. The others are dropped; the
-        # client sends its own again in a second, and is refused then. Connections that are made do not heed it.
-        listener.setsockopt(socket.IPPROTO_IP, 21, 255)
+        # A packet that opens a connection must have a time to live that none has, and is dropped. The client sends it
+        # again in a second, and is refused then.
+        listener.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 255)
     await asyncio.sleep(0.2)
+    for connection in server.server_state.connections:
+        if sys.platform == "linux":
+            # Those that were being made meanwhile have inherited it.
+            connection.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_IP, IP_MINTTL, 0)
 
 
 async def last_requests(server: uvicorn.Server) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import aiohttp
 import httpx
@@ -158,6 +161,31 @@ async def test_a_connection_from_before_may_bring_its_request_late(start_recipe,
     await writer.wait_closed()
     code, lines = await asyncio.to_thread(program.end)
     assert (code, lines[-1]) == (0, "stopped in order: 0 tasks left")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the option is one of Linux")
+@clients_only
+@pytest.mark.virtual_time
+@both
+async def test_a_connection_that_was_being_made_meanwhile_hears_its_client(recipe):
+    """It inherits the option that keeps others out, and would hear nobody who is further away than this machine."""
+    module = MODULES[recipe]
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        accepted.setsockopt(socket.IPPROTO_IP, module.IP_MINTTL, 255)
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, accepted)
+        connections = [SimpleNamespace(transport=transport)]
+        # Of aiohttp's runner and uvicorn's server, all that is looked at.
+        server = SimpleNamespace(
+            server=SimpleNamespace(connections=connections), server_state=SimpleNamespace(connections=connections)
+        )
+
+        await module.take_no_more(listener, server)
+
+        assert listener.getsockopt(socket.IPPROTO_IP, module.IP_MINTTL) == 255
+        assert accepted.getsockopt(socket.IPPROTO_IP, module.IP_MINTTL) == 0
+        transport.close()
+        await asyncio.sleep(0.001)
 
 
 @clients_only
