@@ -120,8 +120,8 @@ class TestRealBlocks:
     @pytest.mark.asyncio(loop_factories=["default", "uvloop"])
     async def test_a_callback_without_a_line_of_its_own_is_told_all_the_same(self, waiter):
         """Of a C function, asyncio shows the line that calls it, and uvloop none at all."""
-        is_uvloop = "uvloop" in type(asyncio.get_running_loop()).__module__
-        place = None if is_uvloop else (asyncio.events.__file__, "_run")
+        is_asyncios = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+        place = (asyncio.events.__file__, "_run") if is_asyncios else None
 
         def is_meant(event):
             at = event.blocked_at
@@ -287,6 +287,25 @@ class TestLooks:
             look(watch, clock, 0.75)
 
         assert events == []
+
+    async def test_a_block_that_is_found_in_the_very_moment_of_the_beat_ends_too(self, clock):
+        """The beat has read its clock, by which it is not quite late; the thread reads it a moment later."""
+        with record_events() as events, watch_loop(0.5) as watch:
+            await beat(watch, clock, 0)
+
+            def read():
+                del clock.monotonic
+                look(watch, clock, 0.75)
+                return SELDOM + 0.74
+
+            clock.monotonic = read
+            await beat(watch, clock, 0.74)
+            look(watch, clock, 0.76)
+
+        assert [(type(event), round(event.blocked_for, 6)) for event in events] == [
+            (LoopBlocked, 0.5),
+            (BlockOver, 0.49),
+        ]
 
     async def test_a_watch_that_is_stopped_during_a_look_reports_no_more(self, clock, monkeypatch):
         """Whoever has stopped it is done with it."""
@@ -538,7 +557,10 @@ def test_after_a_fork_the_parent_is_watched_and_the_child_is_not_held_up(loop):
 
     assert (run.returncode, run.stderr) == (0, "")
     lines = run.stdout.splitlines()
-    assert [line for line in lines if "child" in line][:2] == ["child has blocked", "LoopBlocked in the child"]
+    # A busy machine may have blocked the child's loop before it did that itself.
+    [first, *others] = [line for line in lines if "child" in line]
+    assert first == "child has blocked"
+    assert "LoopBlocked in the child" in others
     assert "LoopBlocked in the parent" in lines[lines.index("parent blocks") :]
 
 

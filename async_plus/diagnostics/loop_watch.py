@@ -197,7 +197,8 @@ class LoopWatch:
         self._due = now + self._interval
         self._thread_id = threading.get_ident()
         self._base = _frame_of_loop(sys._getframe().f_back)
-        if lag >= self.threshold:
+        # The thread may have found this beat late although, by our own clock, it was not quite.
+        if lag >= self.threshold or (self._seen is not None and self._seen[0] == due):
             self._orders.put(_Over(due, lag))
         loop = self._loop()
         if loop is not None and not self._is_stopped:
@@ -242,10 +243,13 @@ class LoopWatch:
 
     def _report(self, loop: asyncio.AbstractEventLoop, due: float, late: float) -> None:
         task, stack = _running(loop, self._thread_id, self._base)
+        place = stack[-1] if stack else None
+        # In this order, that of _beat() being the other one: whatever is reported is known there to be over.
+        before, self._seen = self._seen, (due, task, place)
         # By now it may have gone on, and this be something else.
-        if self._due == due and not self._is_stopped:
-            place = stack[-1] if stack else None
-            self._seen = due, task, place
+        if self._due != due or self._is_stopped:
+            self._seen = before
+        else:
             events.emit(events.LoopBlocked(blocked_for=late, task=task, blocked_at=place, stack=stack))
 
     def _report_over(self, over: _Over) -> None:
