@@ -20,10 +20,10 @@ from types import AsyncGeneratorType, CellType, CodeType, FunctionType, MethodTy
 from typing import Any, TypeGuard
 
 from async_plus.diagnostics.guesses import has_taken, held_while_running, within_reach
-from async_plus.diagnostics.sights import Shape, Sight, task_name
+from async_plus.diagnostics.sights import Shape, Sight
 from async_plus.stacks import Link, listing
 from async_plus.stacks.libraries import Owners, owners_in
-from async_plus.stacks.names import is_done, is_task, type_name, type_of
+from async_plus.stacks.names import is_done, is_task, task_name, type_name, type_of
 from async_plus.stacks.primitives import WAIT_FOR
 from async_plus.stacks.walk import frame_of, variable
 
@@ -107,19 +107,23 @@ class Locks:
 
     def is_certain(self, sight: Sight) -> bool:
         """Tell whether nobody unseen can hold the lock for which *sight* waits."""
-        lock = self._waited.get(sight)
+        lock: Any = self._waited.get(sight)
         if id(lock) in self._guessed or not all(map(_has_ended, self._strangers.get(id(lock), ()))):
             return False
         if not issubclass(type(lock), Semaphore):
             return True
-        return len(self.holders(sight)) >= getattr(lock, "_bound_value", math.inf)
+        try:
+            places: int = lock._bound_value
+        except Exception:  # no bounded one, or a class of the user's
+            return False
+        return len(self.holders(sight)) >= places
 
     def _text(self, lock: int) -> str:
         if lock in self._holders:
             lead = ", possibly held by" if lock in self._guessed else ", held by"
             return listing(lead, [holder.task for holder in self._holders[lock]])
         for stranger in filter(_has_ended, self._strangers.get(lock, ())):
-            return f", held by {task_name(stranger)!r}, which has ended"
+            return f", held by {task_name(stranger)}, which has ended"
         return ""
 
     def _note_waits(self, shape: Shape) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Self
 
 from async_plus import _checks
 from async_plus._signals import SIGUSR1, check_signal, signal_name
+from async_plus.diagnostics.ask import ask
+from async_plus.diagnostics.render import printable
 from async_plus.diagnostics.snapshot import snapshot
 from async_plus.stacks import Place, is_user_code
 from async_plus.stacks.names import plain, type_name
@@ -46,7 +48,8 @@ def dump_on_signal(signum: int | None = SIGUSR1, loop: asyncio.AbstractEventLoop
 
     Args:
         signum: SIGUSR1, or another signal. (Windows has no SIGUSR1, so that one must be given there.)
-        loop: The event loop to look at, if not the one that the main thread is running by then.
+        loop: The event loop to look at, if not the one that the main thread is running by then. One that runs in another
+            thread is asked to look for itself; if it is blocked, its tasks are read from outside.
 
     Returns:
         A handle whose ``close()`` puts back the handler that was there before. It is a ``with`` block too.
@@ -146,7 +149,10 @@ class SignalDump:
         if os.getpid() != self._process:
             return f"forked from process {self._process}, whose event loop does not run here"
         loop = self._loop or asyncio._get_running_loop()
-        return "no event loop is running in the main thread" if loop is None else str(snapshot(loop))
+        if loop is None:
+            return "no event loop is running in the main thread"
+        # One that runs in another thread has to look for itself. If it is blocked, its tasks stand still.
+        return ask(loop, lambda: str(snapshot(loop))) or str(snapshot(loop))
 
 
 class _Waker:
@@ -218,7 +224,7 @@ def _stack(frame: FrameType | None, *, innermost: bool) -> Iterator[str]:
     if len(spots) > _LINES:
         yield f"  ... {len(spots) - _LINES} more"
     for spot in reversed(spots[:_LINES]):
-        yield f"  {Place.from_code(*spot)}"
+        yield f"  {printable(str(Place.from_code(*spot)))}"
 
 
 def _write(data: bytes) -> None:

@@ -14,10 +14,9 @@ from types import CoroutineType, FrameType, TracebackType
 from typing import Any, Self
 
 from async_plus import _checks, events
-from async_plus.engine.owned import task_name
 from async_plus.engine.per_loop import per_loop
 from async_plus.stacks import Place, is_user_code
-from async_plus.stacks.names import coroutine_of
+from async_plus.stacks.names import coroutine_of, name_of_task
 
 __all__ = ["LoopWatch", "watch_loop", "watches_of"]
 
@@ -313,7 +312,7 @@ def _running(loop: asyncio.AbstractEventLoop, thread: int, base: int) -> tuple[s
         if task is None:
             break
         if _is_on(frames, task):
-            name = task_name(task)
+            name = name_of_task(task)
             break
     spots = [(frame.f_code, frame.f_lasti) for frame in frames]
     users = [spot for spot in spots if is_user_code(spot[0].co_filename)] or spots[:1]

@@ -19,7 +19,7 @@ from async_plus.diagnostics.parts import (
 )
 from async_plus.stacks import Place
 
-__all__ = ["WIDTH", "tree"]
+__all__ = ["WIDTH", "merged", "printable", "tree"]
 
 WIDTH = 100
 
@@ -29,10 +29,16 @@ _Line: TypeAlias = tuple[int, str]
 _STATES = ("running", "ready", "new", "parked")
 
 # How stacks/primitives.py writes it.
-_SLEEP = re.compile(r"sleep, (?P<left>[0-9.]+) s left")
+_SLEEP = re.compile(r"sleep, (?P<left>[0-9]+\.[0-9]+) s left")
 
 # Names shown of a crowd.
 _MAX_NAMES = 3
+
+# Lines shown of a stack, the outermost and the innermost: a recursion may be deep.
+_MAX_STACK = 5, 25
+
+# Characters shown of one thing. A name may be of any length, and a signal handler writes this.
+_MAX_TEXT = 2000
 
 # Supervisors may nest for ever, but the text has to go somewhere.
 _MAX_DEPTH = 20
@@ -160,8 +166,13 @@ def _task(depth: int, names: Sequence[str], tasks: Sequence[TaskInfo]) -> Iterat
     if left:
         text += f", timeout in {min(left):.1f} s"
     yield depth, text
-    for place in first.stack:
-        yield depth + 1, _place(place, WIDTH - 2 * min(depth + 1, _MAX_DEPTH))
+    outer, inner = _MAX_STACK
+    left_out = len(first.stack) - outer - inner
+    for number, place in enumerate(first.stack):
+        if number < outer or number >= outer + left_out:
+            yield depth + 1, _place(place, WIDTH - 2 * min(depth + 1, _MAX_DEPTH))
+        elif number == outer:
+            yield depth + 1, f"... {left_out:,} more"
 
 
 def _wait(wait: WaitInfo) -> str:
@@ -202,11 +213,15 @@ def _place(place: Place, width: int) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Replace what a terminal would act upon: names are the user's own, and must not break what they are written to."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def _fit(line: _Line) -> str:
     """Indent a line, and break it where it is too long."""
     depth, text = line
-    # The names are the user's own. They must not break a line, nor what it is written to.
-    text = "".join(char if char.isprintable() else "?" for char in text)
+    text = printable(text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…")
     indent = "  " * min(depth, _MAX_DEPTH)
     lines: list[str] = []
     while len(indent) + len(text) > WIDTH:

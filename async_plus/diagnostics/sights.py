@@ -14,7 +14,7 @@ from types import CoroutineType
 from typing import Any, TypeAlias
 
 from async_plus.stacks import Chain, Link, Place, chain
-from async_plus.stacks.names import coroutine_of, is_future, is_task, name_of, plain, type_name, type_of
+from async_plus.stacks.names import coroutine_of, is_future, is_task, name_of_task, type_name, type_of
 from async_plus.stacks.primitives import WAIT_FOR, Call, behind, unfinished
 from async_plus.stacks.waiters import (
     called_of_event_loop,
@@ -25,7 +25,7 @@ from async_plus.stacks.waiters import (
 )
 from async_plus.stacks.walk import FutureIter, variable
 
-__all__ = ["Shape", "Sight", "look", "sure", "task_name"]
+__all__ = ["Shape", "Sight", "look", "sure"]
 
 # For a type checker, which makes something unknown of them.
 _COROUTINE: Any = CoroutineType
@@ -51,8 +51,9 @@ def sure(copy: Callable[[], Any]) -> Any:
 # A task, the innermost coroutine of its chain, and what that waits for.
 Seen: TypeAlias = tuple[Task[Any], object, object]
 
-# The codes and instructions of a chain, one within the other. By the ids of the codes, which a shape keeps.
-_Key: TypeAlias = "tuple[_Key, int, int] | None"
+# The codes and instructions of a chain, by the ids of the codes, which a shape keeps. In a row, and not one within the
+# other: to compare those of a deep chain would be a deep recursion.
+_Key: TypeAlias = tuple[int, ...]
 
 
 class Shape:
@@ -166,16 +167,6 @@ def _position(known: tuple[Link, Any] | None, links: list[Link]) -> tuple[int, A
     return None if known is None else (links.index(known[0]), known[1])
 
 
-def task_name(task: Task[Any]) -> str:
-    """Return the name of *task*; it never raises."""
-    try:
-        name = task.get_name()
-    except Exception:  # a class of the user's
-        return type_name(task)
-    # Through a task factory, CPython 3.13.0 names every nameless task "None".
-    return name_of(task) if name == "None" else plain(name)
-
-
 class Sight:
     """One task as it was seen. It holds coroutines and futures: for one look, not to be kept."""
 
@@ -201,7 +192,7 @@ class Sight:
     @property
     def name(self) -> str:
         """The name of the task."""
-        return task_name(self.task)
+        return name_of_task(self.task)
 
     @property
     def cancelling(self) -> int:
@@ -263,14 +254,15 @@ def look(tasks: Iterable[Task[Any]]) -> list[Shape]:
             _look_closer(task, shapes, places)
             continue
         # The quick way, for what nearly all are: coroutines that await each other, and a future of asyncio at the end.
-        key: _Key = None
+        spots: list[int] = []
         inner: Any = task._coro
         last: object = None
         while type(inner) is _COROUTINE and (frame := inner.cr_frame) is not None:
-            key = key, id(frame.f_code), frame.f_lasti
+            spots += id(frame.f_code), frame.f_lasti
             last = inner
             inner = inner.cr_await
         waiter: Any = task._fut_waiter
+        key = tuple(spots)
         if type(inner) is FutureIter and type(waiter) in _PLAIN_FUTURES and not waiter.done():
             shape = shapes.get(key)
             if shape is None:
@@ -290,9 +282,7 @@ def _look_closer(
     task: Task[Any], shapes: dict[_Key, Shape], places: dict[tuple[int, int], Place]
 ) -> None:
     found = chain(task)
-    key: _Key = None
-    for link in found.links:
-        key = key, id(link.code), link.lasti
+    key = tuple(number for link in found.links for number in (id(link.code), link.lasti))
     shape = shapes.get(key)
     if shape is None:
         shape = shapes[key] = Shape(found.links, places)

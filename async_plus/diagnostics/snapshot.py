@@ -18,12 +18,12 @@ from async_plus.diagnostics.parts import ScopeInfo, TaskInfo, WaitCycle, WaitInf
 from async_plus.diagnostics.render import merged
 from async_plus.diagnostics.report import Snapshot
 from async_plus.diagnostics.services import attempts_in, supervisors_of
-from async_plus.diagnostics.sights import Shape, Sight, look, sure, task_name
+from async_plus.diagnostics.sights import Shape, Sight, look, sure
 from async_plus.engine.long_waits import Entry, Registers, place_of, title_of
 from async_plus.engine.owned import owners_of
 from async_plus.engine.per_loop import peek
 from async_plus.stacks import name_of
-from async_plus.stacks.names import plain
+from async_plus.stacks.names import name_of_task, plain
 from async_plus.supervision.children import Children
 
 __all__ = ["snapshot"]
@@ -130,8 +130,6 @@ class _Snapper:
                 self._sections.setdefault(home, {}).setdefault(alike, []).append(sight)
 
     def _home(self, task: Task[Any]) -> object:
-        if not getattr(task, "_callbacks", None):
-            return None
         for owner in owners_of(task):
             if isinstance(owner, Children):
                 return owner._live.get(task)
@@ -198,7 +196,7 @@ class _Snapper:
 
 def _crowd(shape: Shape) -> TaskInfo:
     return TaskInfo(
-        names=_sorted([task_name(task) for task, _, _ in shape.seen]),
+        names=_sorted([name_of_task(task) for task, _, _ in shape.seen]),
         coroutine=shape.coroutine,
         state="parked",
         on=merged(shape.on(shape.seen)),

@@ -285,7 +285,11 @@ def is_reported(task: asyncio.Future[Any]) -> bool:
 
 def owners_of(task: asyncio.Future[Any]) -> Iterator[Owner[Any]]:
     """Yield the owners of *task*, which has not ended, in the order in which they came to own it."""
-    for callback, _ in getattr(task, "_callbacks", None) or ():
+    try:
+        callbacks: Any = getattr(task, "_callbacks", None) or ()
+    except Exception:  # a class of the user's
+        callbacks = ()
+    for callback, _ in callbacks:
         # Nothing is asked of what is not a method: it may be anything.
         owner: Any = callback.__self__ if type(callback) is MethodType else None
         if issubclass(type(owner), Owner):

@@ -21,6 +21,7 @@ __all__ = [
     "is_future",
     "is_task",
     "name_of",
+    "name_of_task",
     "name_of_type",
     "plain",
     "task_name",
@@ -85,14 +86,25 @@ def coroutine_of(task: asyncio.Task[Any]) -> object:
     Not by ``task.get_coro()``: for a task that finished in its eager first step it crashes CPython 3.12.1
     (gh-122332). The attribute behind it does not.
     """
-    return getattr(task, "_coro", None)
+    try:
+        return getattr(task, "_coro", None)
+    except Exception:  # a class of the user's
+        return None
+
+
+def name_of_task(task: asyncio.Task[Any]) -> str:
+    """Return the name of *task*, or of what it runs if it has none; it never raises."""
+    try:
+        name = plain(task.get_name())
+    except Exception:  # a class of the user's
+        return type_name(task)
+    # Through a task factory, CPython 3.13.0 names every nameless task "None".
+    return name_of(task) if name == "None" else name
 
 
 def task_name(task: asyncio.Task[Any]) -> str:
-    """Quote the name of *task*, or of what it runs if it has none."""
-    name = plain(task.get_name())
-    # Through a task factory, CPython 3.13.0 names every nameless task "None".
-    return repr(name_of(task) if name == "None" else name)
+    """Quote the name of *task*."""
+    return repr(name_of_task(task))
 
 
 def name_of(awaitable: object) -> str:

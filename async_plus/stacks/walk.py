@@ -113,7 +113,7 @@ def variable(owner: object, name: str) -> Any:
         return None
     variables = frame.f_locals
     found = variables.get(name)
-    if sys.version_info < (3, 13):  # pragma: <3.13 cover
+    if sys.version_info < (3, 13) and sys.getrefcount(variables) == _UNSHARED:  # pragma: <3.13 cover
         variables.clear()
     return found
 
