@@ -16,11 +16,14 @@ How it is measured:
   Whatever existed before the contest is frozen, so that it is not looked through.
 - Peers are written as their users write them: a bare task comes from `asyncio.create_task`.
 - "Added" rows take off what the bare await takes: they compare what two tools cost, not what they wrap.
-- Two workloads, since they put the weight elsewhere: a coroutine that returns at once, and one that yields to the loop
-  once. The budget holds for both.
+- Three workloads, since they put the weight elsewhere: a coroutine that returns at once, one that yields to the loop
+  once, and one that waits for a byte on a pair of sockets. Budgets hold for the first two, at 100 and 10,000 children,
+  on asyncio's own loop; with eager tasks and on uvloop the same is measured for information.
+- A peer that does less than we do is said to, beside its ratio.
 - Imports are timed inside fresh interpreters, from before the first import to after the last, in turns as well.
 
 `measure` takes the times and knows no peers; `rows/` holds the contests, a module a feature, each with a generator
-that `rows.contests` goes through; `report` prints. To add a peer, add a side and a ratio to its contest; for a row of
+that `rows.contests` goes through. `growth` and `storm` measure what is no contest: what a task costs as there are more
+of them, and how long a loop does nothing else when all services fail together. `report` prints, `plot` draws. To add a peer, add a side and a ratio to its contest; for a row of
 another kind, write its formula beside `measure.divided`.
 """

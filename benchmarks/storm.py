@@ -18,12 +18,13 @@ import gc
 import itertools
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from async_plus import supervised, task_scope
-from benchmarks.report import setting
+from benchmarks.measure import LOOPS
 
-__all__ = ["storm"]
+__all__ = ["Storm", "storm", "storms"]
 
 _TICK = 0.01
 _DELAY = 1.0
@@ -80,15 +81,39 @@ async def storm(services: int, random_shift: float) -> tuple[float, float]:
     return at_failure, max((lag for due, lag in lags if due >= restarting), default=0.0)
 
 
-def _loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"default": asyncio.new_event_loop}
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """The worst lags of a loop, in seconds."""
+
+    loop: str
+    log: str
+    services: int
+    random_shift: float
+    failure: float
+    restart: float
+
+
+def storms(services: int, rounds: int) -> Iterator[Storm]:
+    """Yield the lags without and with a shift, with the log on and off, on each loop there is; the best of *rounds*."""
+    logger = logging.getLogger("async_plus")
+    handler = _Formatting()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
     try:
-        import uvloop
-    except ImportError:
-        pass
-    else:
-        loops["uvloop"] = uvloop.new_event_loop
-    return loops
+        for loop, log, random_shift in itertools.product(("default", "uvloop"), ("on", "off"), (0.0, 1.0)):
+            if loop not in LOOPS:
+                continue
+            logger.disabled = log == "off"
+            lags: list[tuple[float, float]] = []
+            for _ in range(rounds):
+                with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+                    lags.append(runner.run(storm(services, random_shift)))
+            # Noise only ever adds.
+            failure, restart = (min(some) for some in zip(*lags, strict=True))
+            yield Storm(loop, log, services, random_shift, failure, restart)
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate, logger.disabled = propagate, False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,22 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of which the best one counts (default 3)")
     options = parser.parse_args(arguments)
 
-    logger = logging.getLogger("async_plus")
-    logger.propagate = False
-    logger.addHandler(_Formatting())
-
-    print("  ".join(f"{name}: {value}" for name, value in setting().items()))
     print(f"{options.services:,} services, delays=[{_DELAY:g}]: worst lag of the loop in ms")
     print(f"{'loop':10} {'log':5} {'random_shift':>12} {'failure':>9} {'restart':>9}")
-    for (name, loop_factory), log, random_shift in itertools.product(_loops().items(), ("on", "off"), (0.0, 1.0)):
-        logger.disabled = log == "off"
-        rounds = []
-        for _ in range(options.rounds):
-            with asyncio.Runner(loop_factory=loop_factory) as runner:
-                rounds.append(runner.run(storm(options.services, random_shift)))
-        # Noise only ever adds.
-        failure, restart = (min(lags) * 1000 for lags in zip(*rounds, strict=True))
-        print(f"{name:10} {log:5} {random_shift:12g} {failure:9.0f} {restart:9.0f}", flush=True)
+    for one in storms(options.services, options.rounds):
+        failure, restart = one.failure * 1000, one.restart * 1000
+        print(f"{one.loop:10} {one.log:5} {one.random_shift:12g} {failure:9.0f} {restart:9.0f}", flush=True)
     return 0
 
 

@@ -49,11 +49,27 @@ _DECORATORS: dict[str, _Decorator] = {"ours": _ours, "wrapt": _wrapts, "bare": _
 
 def contests(sizes: Sizes) -> Iterator[Contest]:
     """Yield two contests for each size and workload: of a function and of a method."""
-    for case in cases(sizes, "calls"):
+    for case in cases(sizes, "calls", budgeted=True):
         functions = {name: _function(decorate, case) for name, decorate in _DECORATORS.items()}
-        yield Contest(case.title, functions, (_FUNCTION,), case.often)
+        yield Contest(
+            case.title,
+            functions,
+            (_FUNCTION,),
+            case.often,
+            group="Calling a decorated function",
+            limit="bare",
+            count=case.count,
+        )
         methods = {name: _method(decorate, case) for name, decorate in _DECORATORS.items()}
-        yield Contest(case.title, methods, (_METHOD,), case.often)
+        yield Contest(
+            case.title,
+            methods,
+            (_METHOD,),
+            case.often,
+            group="Calling a decorated method",
+            limit="bare",
+            count=case.count,
+        )
 
 
 def _function(decorate: _Decorator, case: Case) -> Side:

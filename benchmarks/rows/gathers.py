@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 from async_plus import try_gather
-from benchmarks.measure import Contest, Ratio, divided
-from benchmarks.rows.workloads import Case, Sizes, cases
+from benchmarks.measure import Contest, Ratio, Side, divided
+from benchmarks.rows.workloads import Case, Sizes, cases, peers
 
 __all__ = ["contests"]
 
+_LIMIT = "bare limit"
+
+
+def _ratio(peer: str, budget: float | None, less: str = "") -> Ratio:
+    return Ratio(f"try_gather / {peer}", budget, ("try_gather", peer), divided, less)
+
+
 _RATIOS = (
-    Ratio("try_gather / asyncio.gather", 0.9, ("try_gather", "asyncio.gather"), divided),
-    Ratio("try_gather / TaskGroup", 1.0, ("try_gather", "TaskGroup"), divided),
-    Ratio("try_gather / bare limit", 1.5, ("try_gather", "bare limit"), divided),
+    _ratio("asyncio.gather", 0.9, "the others run on after a failure"),
+    _ratio("TaskGroup", 1.0),
+    _ratio(_LIMIT, 1.5, "no error is handled"),
+    _ratio("quattro.gather", None),
+    _ratio("anyio", None, "returns no results"),
+    _ratio("aiotools.gather_safe", None, "a failure stops nothing"),
 )
 
 
@@ -44,5 +55,33 @@ def _contest(case: Case) -> Contest:
         for task in tasks:
             await task
 
-    sides = {"try_gather": ours, "asyncio.gather": gather, "TaskGroup": task_group, "bare limit": bare}
-    return Contest(case.title, sides, _RATIOS, case.often)
+    sides: dict[str, Side] = {"try_gather": ours, "asyncio.gather": gather, "TaskGroup": task_group, _LIMIT: bare}
+    found, missing = peers("anyio", "aiotools", "quattro")
+    anyio: Any = found.get("anyio")
+    aiotools: Any = found.get("aiotools")
+    quattro: Any = found.get("quattro")
+
+    async def by_anyio() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(count):
+                group.start_soon(work)
+
+    async def by_aiotools() -> None:
+        await aiotools.gather_safe([work() for _ in range(count)])
+
+    async def by_quattro() -> None:
+        await quattro.gather(*[work() for _ in range(count)])
+
+    sides |= {"anyio": by_anyio, "aiotools.gather_safe": by_aiotools, "quattro.gather": by_quattro}
+    absent = {side: missing[name] for side in sides if (name := side.partition(".")[0]) in missing}
+    return Contest(
+        case.title,
+        sides,
+        _RATIOS,
+        case.often,
+        absent,
+        group="Running together",
+        limit=_LIMIT,
+        count=count,
+        binding=case.binding,
+    )

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 from async_plus import impatient
-from benchmarks.measure import Contest, Ratio, added
-from benchmarks.rows.workloads import Case, Sizes, Work, cases, yields_once
+from benchmarks.measure import Contest, Ratio, Side, added
+from benchmarks.rows.workloads import Case, Sizes, Work, cases, peers, yields_once
 
 __all__ = ["contests"]
 
 _QUICK = (
     Ratio("impatient / timeout, added", 0.3, ("impatient", "timeout", "bare"), added),
     Ratio("@impatient / timeout, added", 0.6, ("@impatient", "timeout", "bare"), added),
+    Ratio("impatient / wait_for, added", None, ("impatient", "wait_for", "bare"), added),
+    Ratio("impatient / anyio.fail_after, added", None, ("impatient", "anyio.fail_after", "bare"), added),
+    Ratio("impatient / quattro.fail_after, added", None, ("impatient", "quattro.fail_after", "bare"), added),
 )
 
 
 def contests(sizes: Sizes) -> Iterator[Contest]:
     """Yield a contest for each size and workload, and the one of the many waits."""
-    for case in cases(sizes, "awaits"):
+    for case in cases(sizes, "awaits", budgeted=True):
         yield _quick(case)
     yield _growth(sizes.few, sizes.many)
 
@@ -45,8 +49,42 @@ def _quick(case: Case) -> Contest:
         for _ in range(count):
             await work()
 
-    sides = {"impatient": ours, "@impatient": decorator, "timeout": timeout, "bare": bare}
-    return Contest(case.title, sides, _QUICK, case.often)
+    sides: dict[str, Side] = {"impatient": ours, "@impatient": decorator, "timeout": timeout, "bare": bare}
+    found, missing = peers("anyio", "quattro")
+    anyio: Any = found.get("anyio")
+    quattro: Any = found.get("quattro")
+
+    async def wait_for() -> None:
+        for _ in range(count):
+            await asyncio.wait_for(work(), 5)
+
+    async def fail_after_of_anyio() -> None:
+        for _ in range(count):
+            with anyio.fail_after(5):
+                await work()
+
+    async def fail_after_of_quattro() -> None:
+        for _ in range(count):
+            with quattro.fail_after(5):
+                await work()
+
+    sides |= {
+        "wait_for": wait_for,
+        "anyio.fail_after": fail_after_of_anyio,
+        "quattro.fail_after": fail_after_of_quattro,
+    }
+    absent = {side: missing[name] for side in sides if (name := side.partition(".")[0]) in missing}
+    return Contest(
+        case.title,
+        sides,
+        _QUICK,
+        case.often,
+        absent,
+        group="Watching the time of an await",
+        limit="bare",
+        count=count,
+        binding=case.binding,
+    )
 
 
 def _growth(few: int, many: int) -> Contest:

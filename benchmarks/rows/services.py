@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from async_plus import supervised
 from benchmarks.measure import Contest, Ratio, Side, divided
-from benchmarks.rows.workloads import Case, Sizes, Work, cases
+from benchmarks.rows.workloads import Case, Sizes, Work, cases, peers
 
 __all__ = ["contests"]
 
+_NO_TASK = "no task of its own, a stop passes for a failure"
 _RATIOS = (
     Ratio("@supervised / await create_task", 1.4, ("@supervised", "create_task"), divided),
     Ratio("@supervised, heartbeat / await create_task", 2.5, ("heartbeat", "create_task"), divided),
     Ratio("@supervised, ready / await create_task", 2.5, ("ready", "create_task"), divided),
-    Ratio("@supervised / tenacity", 0.35, ("@supervised", "tenacity"), divided),
-    Ratio("@supervised / stamina", 0.45, ("@supervised", "stamina"), divided),
+    Ratio("@supervised / tenacity", 0.35, ("@supervised", "tenacity"), divided, _NO_TASK),
+    Ratio("@supervised / stamina", 0.45, ("@supervised", "stamina"), divided, _NO_TASK),
+    Ratio("@supervised / backoff", None, ("@supervised", "backoff"), divided, _NO_TASK),
 )
 
 
 def contests(sizes: Sizes) -> Iterator[Contest]:
     """Yield a contest for each size and workload."""
-    for case in cases(sizes, "calls"):
+    for case in cases(sizes, "calls", budgeted=True):
         yield _contest(case)
 
 
@@ -32,6 +33,7 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
 _PEERS: dict[str, Callable[[Any, Work], Work]] = {
     "tenacity": lambda tenacity, work: tenacity.retry(work),
     "stamina": lambda stamina, work: stamina.retry(on=Exception)(work),
+    "backoff": lambda backoff, work: backoff.on_exception(backoff.expo, Exception)(work),
 }
 
 
@@ -48,15 +50,19 @@ def _contest(case: Case) -> Contest:
         "ready": _calls(supervised(ready=True)(work), count),
         "create_task": bare,
     }
-    missing = {}
-    for name, decorate in _PEERS.items():
-        try:
-            peer = importlib.import_module(name)
-        except ImportError:
-            missing[name] = f"{name} is not installed"
-        else:
-            sides[name] = _calls(decorate(peer, work), count)
-    return Contest(case.title, sides, _RATIOS, case.often, missing)
+    found, missing = peers(*_PEERS)
+    sides |= {name: _calls(_PEERS[name](peer, work), count) for name, peer in found.items()}
+    return Contest(
+        case.title,
+        sides,
+        _RATIOS,
+        case.often,
+        missing,
+        group="Calling a service that succeeds",
+        limit="create_task",
+        count=count,
+        binding=case.binding,
+    )
 
 
 def _calls(service: Work, count: int) -> Side:

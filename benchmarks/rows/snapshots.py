@@ -20,9 +20,16 @@ _PARKED = 5_000
 
 def contests(sizes: Sizes) -> Iterator[Contest]:
     """Yield a contest for a service with many tasks, and one with very many."""
-    for count in (_PARKED, sizes.many):
+    for count in dict.fromkeys((min(_PARKED, sizes.many), sizes.many)):
         sides = {"snapshot": _looks(count, snapshot), "get_stack": _looks(count, _format_stacks)}
-        yield Contest(f"{count:,} parked tasks", sides, (_RATIO,))
+        yield Contest(
+            f"{count:,} parked tasks",
+            sides,
+            (_RATIO,),
+            group="Looking at all tasks",
+            count=count,
+            binding=count >= _PARKED,
+        )
 
 
 def _format_stacks() -> list[str]:
