@@ -97,8 +97,9 @@ class Brood:
     # How many there have been, and when the first of them failed.
     total: int = 0
     failed_at: float | None = None
-    # Whether one of them ended in a CancelledError of its own.
+    # Whether one of them ended in a CancelledError of its own; how many were cancelled from outside.
     stops_itself: bool = False
+    told: int = 0
 
 
 @dataclass(eq=False)
@@ -373,6 +374,7 @@ class World:
             )
             del self._live[number]
             brood.live -= 1
+            brood.told += me.task.cancelling() > 0
             me.task = None
         self.note(f"{number} returns")
         return number
@@ -421,7 +423,7 @@ class World:
         steps = Child((Pause(0.5),), end="fail"), Child((Pause(1),))
         service, _ = self._service(Service(steps, programs.Options(max_restarts=1)), [me.number], brood, then=Child())
         try:
-            await service()
+            await self._serve(service, brood, me)
         except asyncio.CancelledError:
             me.delivered += 1
         except Exception as exc:
@@ -609,7 +611,7 @@ class World:
         brood = Brood()
         service, _ = self._service(act.service, [me.number], brood)
         try:
-            await service()
+            await self._serve(service, brood, me)
         except asyncio.CancelledError:
             # If an eager attempt raises one of its own in its first step, while its host, which runs it, is cancelled,
             # that is taken for the stop. The host's own is yet to come.
@@ -617,6 +619,15 @@ class World:
             raise
         finally:
             self._check_none_lives("supervised function", brood)
+
+    async def _serve(self, service: Callable[[], Coroutine[Any, Any, Any]], brood: Brood, me: Me) -> None:
+        due, told = getattr(me.task, "due", 0), brood.told
+        try:
+            await service()
+        finally:
+            is_missed = getattr(me.task, "due", 0) > due and not isinstance(sys.exception(), asyncio.CancelledError)
+            is_heard = not is_missed or brood.told > told
+            self.check(is_heard, "cancellations arrive", f"no attempt heard of that of {me.number}")
 
     def _service(
         self, service: Service, hosts: list[int], brood: Brood, *, then: Child = FOREVER
