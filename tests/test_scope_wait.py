@@ -380,6 +380,22 @@ class TestTimeout:
 
 
 class TestEnd:
+    async def test_those_who_are_free_to_go_on_hold_up_nobody(self):
+        """Two tasks end in the same turn of the loop: the first one frees some of those who wait, the other one all."""
+        [released] = futures(1)
+        async with task_scope() as scope:
+            scope.launch(after(released))
+            scope.launch(after(released))
+            # Many, since it depends on their order, in which nothing is promised.
+            kinds = [FIRST_COMPLETED, ALL_COMPLETED] * 10
+            waiting = [asyncio.create_task(scope.wait(return_when=kind)) for kind in kinds]
+            await turns()
+
+            released.set_result(None)
+            await turns()
+
+            assert all(task.done() for task in waiting)
+
     async def test_a_cancelled_waiter_leaves_the_tasks_alone(self):
         """It is only a wait."""
         async with task_scope() as scope:
