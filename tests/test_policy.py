@@ -377,3 +377,11 @@ class TestDeclared:
     def test_a_mock_has_none(self):
         """Although it has every attribute."""
         assert declared(unittest.mock.AsyncMock()) is None
+
+
+def test_its_repr_tells_the_options_and_nothing_else():
+    """As they are after the checks: delays made a tuple, the default of reset_after filled in."""
+    assert repr(Policy(delays=[2], name="feed")) == (
+        "Policy(delays=(2.0,), random_shift=0.0, reset_after=60.0, on=<class 'Exception'>, restart='on_error', "
+        "max_restarts=None, heartbeat=None, ready=False, name='feed')"
+    )
