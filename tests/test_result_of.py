@@ -11,7 +11,19 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
-from tools import Boom, closed, forever, give, messages, no_garbage, no_garbage_of_reports, refused, start, turns
+from tools import (
+    Boom,
+    closed,
+    fail_when_cancelled,
+    forever,
+    give,
+    messages,
+    no_garbage,
+    no_garbage_of_reports,
+    refused,
+    start,
+    turns,
+)
 
 from async_plus import UnexpectedCancellation, cancel_and_wait, result_of, run, stacks, task_scope, try_gather
 from async_plus._coroutines import is_coroutine_function
@@ -344,6 +356,46 @@ class TestCancelled:
         assert remote.cancels == 0
         remote.fetched.set()
         assert await result_of(remote) == "far away"
+
+    async def test_a_result_that_was_lost_again_while_it_was_fetched(self):
+        """With its worker, say. It is computed anew, so it is cancelled there, and the fetch ends by that."""
+        remote = Remote()
+        remote.done = lambda: True
+        remote.fetched.clear()
+        task = await start(result_of(remote))
+        remote.done = remote.inner.done
+        remote.inner.add_done_callback(lambda _: remote.fetched.set())
+        task.cancel()
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert remote.cancelled()
+
+    async def test_a_fetch_that_fails_after_the_cancellation(self, caplog, monkeypatch):
+        """Its error cannot be raised any more, and is logged."""
+        remote = Remote()
+        remote.inner.set_result(None)
+        monkeypatch.setattr(remote, "result", lambda: fail_when_cancelled(Boom()))
+        task = await start(result_of(remote))
+        task.cancel()
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert messages(caplog) == [
+            ("ERROR", "task 'test_result_of Remote' failed with Boom while result_of was already ending")
+        ]
+
+    async def test_a_fetch_that_somebody_else_cancels(self, monkeypatch):
+        """The result was not fetched, and the caller was not cancelled."""
+        remote = Remote()
+        remote.inner.set_result(None)
+        fetching = asyncio.get_running_loop().create_future()
+        monkeypatch.setattr(remote, "result", lambda: fetching)
+        task = await start(result_of(remote))
+        fetching.cancel()
+
+        with refused(UnexpectedCancellation, "the test_result_of Remote was cancelled while result_of waited for it"):
+            await task
 
     async def test_an_error_that_comes_too_late_is_logged(self, caplog):
         """It cannot be raised any more, and is not lost."""

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from async_plus import _checks, events, stacks
 from async_plus._coroutines import close_unstarted, mark_coroutine_function
@@ -81,39 +81,47 @@ class _Wait:
         # What comes of its cancellation, where that has to be awaited.
         self._answer: asyncio.Task[None] | None = None
 
-    async def until_done(self, future: ForeignFuture[Any]) -> CancelledError | None:
-        """Wait until *future* is done, and cancel it if the host is cancelled, once, however often that is.
+    async def until_done(
+        self, future: ForeignFuture[Any], fetch: asyncio.Future[Any] | None = None
+    ) -> CancelledError | None:
+        """Wait until *future* is done, or *fetch*, which gets its result. Cancel it if the host is cancelled, once.
 
         Returns:
             The first cancellation of the host.
         """
         outer: CancelledError | None = None
         try:
-            future.add_done_callback(self._on_done)
-            while not future.done() or not (self._answer is None or self._answer.done()):
+            if fetch is None:
+                future.add_done_callback(self._on_done)
+            else:
+                fetch.add_done_callback(self._wake)
+            while not (future if fetch is None else fetch).done() or not (self._answer is None or self._answer.done()):
                 self._wakeup = self._loop.create_future()
                 try:
                     await self._wakeup
                 except CancelledError as exc:
                     if outer is None:
                         outer = exc
-                        self._cancel(future)
+                        self._cancel(future, fetch)
                 except BaseException:
                     # GeneratorExit: the host was closed while it waited here. Awaiting again would be an error.
-                    self._cancel(future)
+                    self._cancel(future, fetch)
                     raise
             return outer
         finally:
             self._wakeup = self._answer = None
             # The traceback of a cancellation holds this frame, as that of a failure may hold the future.
-            del outer, future
+            del outer, future, fetch
 
-    def _cancel(self, future: ForeignFuture[Any]) -> None:
-        # One that is done has a result, which Dask would throw away.
+    def _cancel(self, future: ForeignFuture[Any], fetch: asyncio.Future[Any] | None) -> None:
+        # A result that is there is left there, where Dask would throw it away. One that was lost together with the
+        # worker that had it is being computed again.
         if not future.done():
             self._answer = _cancel(future)
             if self._answer is not None:
                 self._answer.add_done_callback(self._wake)
+        elif fetch is not None:
+            fetch.cancel()
 
     def _on_done(self, _: object) -> None:
         # In any thread, at any time.
@@ -153,52 +161,53 @@ def _lose(name: str, exc: BaseException) -> None:
     events.emit(events.LateFailure(task=name, owner="result_of", exception=exc))
 
 
-async def _lose_error_of(future: ForeignFuture[Any]) -> None:
-    """Log what *future* failed with, if it did."""
+async def _lose_error_of(future: ForeignFuture[Any], fetch: asyncio.Future[Any] | None) -> None:
+    """Log what *future* failed with, or what *fetch* did, if there is one."""
     error: Any = None
     try:
-        if not future.cancelled():
+        if fetch is not None:
+            error = None if fetch.cancelled() else fetch.exception()
+        elif not future.cancelled():
             error = future.exception()
             if _is_awaitable(future, error):
                 error = await error
     except Exception as exc:
         error = exc
     try:
-        if error is not None:
+        if error is not None and not future.cancelled():
             _lose(_name(future), error)
     finally:
-        del error, future
+        del error, future, fetch
 
 
 async def _result_of(given: _Given) -> Any:
     future: Any = given.future
     given.future = None
+    fetch: Any = None
     outer: CancelledError | None = None
     try:
+        loop = asyncio.get_running_loop()
         if not future.done():
-            outer = await _Wait(asyncio.get_running_loop()).until_done(future)
-        if outer is not None:
-            await _lose_error_of(future)
-            raise outer
-        before = _cancelling()
-        try:
+            outer = await _Wait(loop).until_done(future)
+        if outer is None:
             result = future.result()
-            return await result if _is_awaitable(future, result) else result
-        except (CancelledError, Exception) as exc:
-            if isinstance(exc, CancelledError) and _cancelling() > before:
-                raise
-            # It was cancelled, or what ran there raised asyncio's own CancelledError, which would pass for ours.
-            if not future.cancelled() and not isinstance(exc, CancelledError):
-                raise
-            raise UnexpectedCancellation(f"the {_name(future)} was cancelled while result_of waited for it") from exc
+            if not _is_awaitable(future, result):
+                return result
+            # In a task of its own, since a CancelledError may come out of it that is none of the host's.
+            fetch = asyncio.ensure_future(result, loop=loop)
+            outer = await _Wait(loop).until_done(future, fetch)
+            if outer is None:
+                return fetch.result()
+        await _lose_error_of(future, fetch)
+        raise outer
+    except (CancelledError, Exception) as exc:
+        # It was cancelled, or what ran there raised asyncio's own CancelledError, which would pass for ours.
+        if exc is outer or not (isinstance(exc, CancelledError) or future.cancelled()):
+            raise
+        raise UnexpectedCancellation(f"the {_name(future)} was cancelled while result_of waited for it") from exc
     finally:
-        # The traceback of a failure holds this frame, and the future holds the failure.
-        del future, outer
-
-
-def _cancelling() -> int:
-    """Count the cancellations of the host. (It must not become a local variable of a frame that may fail.)"""
-    return cast("asyncio.Task[Any]", asyncio.current_task()).cancelling()
+        # The traceback of a failure holds this frame, and these hold the failure.
+        del future, fetch, outer
 
 
 def _is_awaitable(future: ForeignFuture[Any], answer: Any) -> bool:
