@@ -1,0 +1,191 @@
+"""The job on a Dask cluster in the recipes is owned to its end, on real worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import dask
+import pytest
+from distributed import KilledWorker, LocalCluster
+from test_recipes import RECIPES
+from tools import Boom, start
+
+from async_plus import AttemptFailed, UnexpectedCancellation, result_of, stacks, try_gather
+from async_plus.testing import record_events
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers, and a scheduler that gives up a part when its worker dies: to try again is what we test."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+    ):
+        # The workers import the recipe by its name. They inherit the path.
+        patch.syspath_prepend(RECIPES)
+        with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+            yield cluster
+
+
+@pytest.fixture
+def recipe(cluster, monkeypatch):
+    """The recipe, with the random part of its delays removed."""
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    return importlib.import_module("dask_cluster")
+
+
+async def wait_until_forgotten(cluster):
+    """Wait until the scheduler knows of no task any more."""
+    while cluster.scheduler.tasks:
+        await asyncio.sleep(0.01)
+
+
+async def wait_until_begun(folder, count=1):
+    """Wait until so many jobs run at the workers."""
+    while len(list(folder.iterdir())) < count:
+        await asyncio.sleep(0.01)
+
+
+# What the workers do.
+
+
+def note(folder, part):
+    (folder / f"{part[0]}-{os.getpid()}").touch()
+
+
+def block(folder, part=(0, 0)):
+    """Run until there is a file of the name "end"."""
+    note(folder, part)
+    while not (folder / "end").exists():
+        time.sleep(0.01)
+    return "done"
+
+
+def fail(folder, error):
+    """Raise *error* when there is a file of the name "fail"."""
+    note(folder, (1, 1))
+    while not (folder / "fail").exists():
+        time.sleep(0.01)
+    raise error
+
+
+PARTS = [(number, number + 1) for number in range(30)]
+
+
+async def test_parts_are_counted_once_each(cluster, recipe):
+    """All of them, and right."""
+    counts = {}
+    await recipe.count_all(cluster.scheduler_address, PARTS[2:], counts)
+
+    assert sorted(counts) == PARTS[2:]
+    assert sum(counts.values()) == 10, "2, 3, 5, 7, 11, 13, 17, 19, 23 and 29"
+    await wait_until_forgotten(cluster)
+
+
+async def test_an_error_of_a_part_is_raised_and_cancels_the_others_at_the_scheduler(cluster, recipe, tmp_path):
+    """As itself. One that runs already cannot be stopped, and nobody wants its result any more."""
+    async with recipe.connect(cluster.scheduler_address) as client:
+        failing = client.submit(fail, tmp_path, Boom(), pure=False)
+        others = [client.submit(block, tmp_path, pure=False) for _ in range(6)]
+        gathering = await start(try_gather(*map(result_of, [failing, *others])))
+        await wait_until_begun(tmp_path, 2)
+        (tmp_path / "fail").touch()
+        with pytest.raises(Boom):
+            await gathering
+
+        assert [future.status for future in others] == ["cancelled"] * 6
+        # The failed one is kept for as long as somebody has the future.
+        while set(cluster.scheduler.tasks) != {failing.key}:
+            await asyncio.sleep(0.01)
+    (tmp_path / "end").touch()
+
+
+async def test_a_cancellation_cancels_the_parts_at_the_scheduler(cluster, recipe, tmp_path, monkeypatch):
+    """When the caller is cancelled, the cluster is free for others."""
+    monkeypatch.setattr(recipe, "count_primes", lambda part: block(tmp_path, part))
+    counting = await start(recipe.count_all(cluster.scheduler_address, PARTS, {}))
+    await wait_until_begun(tmp_path)
+    assert len(cluster.scheduler.tasks) <= 8, "no more than the limit is with the scheduler at a time"
+
+    counting.cancel()
+    await asyncio.wait([counting])
+
+    assert counting.cancelled()
+    await wait_until_forgotten(cluster)
+    (tmp_path / "end").touch()
+
+
+async def test_a_cancellation_reaches_futures_that_somebody_still_has(cluster, recipe, tmp_path):
+    """They would not be released by being forgotten here: they are cancelled, each of them."""
+    async with recipe.connect(cluster.scheduler_address) as client:
+        futures = [client.submit(block, tmp_path, pure=False) for _ in range(6)]
+        gathering = await start(try_gather(*map(result_of, futures)))
+        await wait_until_begun(tmp_path)
+        gathering.cancel()
+        await asyncio.wait([gathering])
+
+        assert gathering.cancelled()
+        assert [future.status for future in futures] == ["cancelled"] * 6
+        await wait_until_forgotten(cluster)
+    (tmp_path / "end").touch()
+
+
+async def test_a_part_that_somebody_else_cancels(cluster, recipe, tmp_path):
+    """That is none of the caller's own cancellations."""
+    async with recipe.connect(cluster.scheduler_address) as client:
+        future = client.submit(block, tmp_path, pure=False)
+        waiting = await start(result_of(future))
+        assert str(stacks.parked(waiting)) == "on distributed Future"
+        await future.cancel()
+
+        with pytest.raises(UnexpectedCancellation) as caught:
+            await waiting
+        assert str(caught.value) == "the distributed Future was cancelled while result_of waited for it"
+        assert "cancelled for reason" in str(caught.value.__cause__)
+        del caught
+    (tmp_path / "end").touch()
+
+
+async def test_a_worker_that_is_killed_costs_no_part(cluster, recipe, tmp_path, monkeypatch):
+    """SIGKILL, in the middle of a part: the service comes back, and has only those counted that are missing."""
+    saved = []
+
+    class Counts(dict):
+        def __setitem__(self, part, number):
+            saved.append(part)
+            super().__setitem__(part, number)
+
+    def count(part, folder=tmp_path):
+        note(folder, part)
+        if part[0] == 20 and len(list(folder.glob("20-*"))) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return part[0]
+
+    monkeypatch.setattr(recipe, "count_primes", count)
+    counts = Counts()
+    with record_events() as events:
+        await recipe.count_all(cluster.scheduler_address, PARTS, counts)
+
+    assert Counter(saved) == Counter(PARTS), "each was taken once"
+    assert counts == {part: part[0] for part in PARTS}
+    failures = [event.exception for event in events if isinstance(event, AttemptFailed)]
+    assert [type(failure) for failure in failures] == [KilledWorker]
+    await wait_until_forgotten(cluster)
+
+
+def test_the_program_counts_with_workers_of_its_own():
+    """It is 303 prime numbers below 2000, and ends by itself."""
+    command = [sys.executable, "dask_cluster.py", "--below", "2000"]
+    done = subprocess.run(command, cwd=RECIPES, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert re.search(r" 303 prime numbers below 2000$", done.stderr, re.MULTILINE)
+    assert "Traceback" not in done.stderr
