@@ -14,7 +14,7 @@ from collections import Counter
 
 import dask
 import pytest
-from distributed import KilledWorker, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 from test_recipes import RECIPES
 from tools import Boom, start
 
@@ -135,6 +135,22 @@ async def test_a_cancellation_reaches_futures_that_somebody_still_has(cluster, r
         assert gathering.cancelled()
         assert [future.status for future in futures] == ["cancelled"] * 6
         await wait_until_forgotten(cluster)
+    (tmp_path / "end").touch()
+
+
+async def test_a_client_that_blocks_will_do(cluster, recipe, tmp_path):
+    """One with a loop in a thread of its own, as in a program that is not asynchronous."""
+    with await asyncio.to_thread(Client, cluster.scheduler_address, set_as_default=False) as client:
+        assert await result_of(client.submit(pow, 2, 10)) == 1024
+
+        future = client.submit(block, tmp_path, pure=False)
+        waiting = await start(result_of(future))
+        await wait_until_begun(tmp_path)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+        assert waiting.cancelled()
+        assert future.cancelled()
     (tmp_path / "end").touch()
 
 

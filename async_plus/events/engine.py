@@ -94,7 +94,7 @@ class HandlerFailed(Event):
 class LateFailure(Event):
     """A task failed, and *owner*, which ends with another outcome, does not raise its error.
 
-    An owner is, for example, "try_gather" or "supervisor 'ingest'".
+    An owner is, for example, "try_gather", "result_of" or "supervisor 'ingest'".
 
     .. versionadded:: 1.0
     """
