@@ -239,12 +239,16 @@ class World:
             await asyncio.wait([task], timeout=when - self._loop.time())
 
     async def _end_watched(self, deadline: float) -> None:
-        while watched := [task for number, task in self._live.items() if number in self._watched]:
+        while True:
+            # One that was launched in the last moment is only known when it has begun.
+            await asyncio.sleep(0.125)
+            watched = [task for number, task in self._live.items() if number in self._watched]
+            if not watched:
+                break
             ending = asyncio.create_task(cancel_and_wait(*watched), name="end of the watched")
             await self._until(ending, deadline)
             if not ending.done():
                 break
-            await asyncio.sleep(0)
 
     async def _end_all(self, host: asyncio.Task[Any]) -> None:
         """End what others than `try_gather` have left behind, which was noted at their end."""
