@@ -35,6 +35,8 @@ _COLOURS = {
 _OF_OURS = ("try_gather", "task_scope", "launch_watched", "cancel_and_wait", "snapshot", "@", "impatient", "ours")
 # Of the sizes of a group, the one that is shown.
 _SHOWN = 100
+# Where curves of memory begin.
+_LARGE = 10_000
 
 
 def draw(folder: Path, results: Sequence[Result], points: Sequence[Point]) -> Iterator[Path]:
@@ -47,7 +49,10 @@ def draw(folder: Path, results: Sequence[Result], points: Sequence[Point]) -> It
             yield _save(figure, folder / f"bench-{group.lower().replace(' ', '-')}.svg")
     if points:
         yield _save(_growth(points, "seconds", 1e6, "microseconds of one task"), folder / "bench-growth-time.svg")
-        yield _save(_growth(points, "bytes", 1.0, "bytes of one task"), folder / "bench-growth-memory.svg")
+    # Of fewer, the pages that the system hands out are larger than all the tasks.
+    large = [point for point in points if point.count >= _LARGE and point.curve in _COLOURS]
+    if large:
+        yield _save(_growth(large, "bytes", 1.0, "bytes of one task"), folder / "bench-growth-memory.svg")
 
 
 def _bars(group: str, results: Iterable[Result]) -> Any:
@@ -98,9 +103,6 @@ def _growth(points: Sequence[Point], what: str, factor: float, label: str) -> An
     figure, axis = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
     for curve, colour in _COLOURS.items():
         own = [point for point in points if point.curve == curve and getattr(point, what) > 0]
-        if what == "bytes":
-            # Below that, the pages that the system hands out are larger than all the tasks.
-            own = [point for point in own if point.count >= 10_000]
         style = "--" if curve == "bare limit" else "-"
         values = [getattr(point, what) * factor for point in own]
         axis.plot([point.count for point in own], values, style, marker="o", markersize=4, color=colour, label=curve)
@@ -111,7 +113,7 @@ def _growth(points: Sequence[Point], what: str, factor: float, label: str) -> An
     axis.yaxis.set_major_formatter("{x:,g}")
     axis.yaxis.set_minor_formatter("{x:,g}")
     axis.grid(color=_INK, alpha=0.25, which="both", linewidth=0.6)
-    axis.legend(frameon=False, labelcolor=_INK, fontsize=9, ncols=2)
+    figure.legend(loc="outside upper center", frameon=False, labelcolor=_INK, fontsize=9, ncols=3)
     _tone(axis)
     return figure
 
