@@ -24,6 +24,6 @@ How it is measured:
 
 `measure` takes the times and knows no peers; `rows/` holds the contests, a module a feature, each with a generator
 that `rows.contests` goes through. `growth` and `storm` measure what is no contest: what a task costs as there are more
-of them, and how long a loop does nothing else when all services fail together. `report` prints, `plot` draws. To add a peer, add a side and a ratio to its contest; for a row of
-another kind, write its formula beside `measure.divided`.
+of them, and how long a loop does nothing else when all services fail together. `report` prints, `plot` draws. To add a
+peer, add a side and a ratio to its contest; for a row of another kind, write its formula beside `measure.divided`.
 """

@@ -48,8 +48,8 @@ def dump_on_signal(signum: int | None = SIGUSR1, loop: asyncio.AbstractEventLoop
 
     Args:
         signum: SIGUSR1, or another signal. (Windows has no SIGUSR1, so that one must be given there.)
-        loop: The event loop to look at, if not the one that the main thread is running by then. One that runs in another
-            thread is asked to look for itself; if it is blocked, its tasks are read from outside.
+        loop: The event loop to look at, if not the one that the main thread is running by then. One that runs in
+            another thread is asked to look for itself; if it is blocked, its tasks are read from outside.
 
     Returns:
         A handle whose ``close()`` puts back the handler that was there before. It is a ``with`` block too.
