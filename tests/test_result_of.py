@@ -382,7 +382,7 @@ class TestCancelled:
 
         assert task.cancelled()
         assert messages(caplog) == [
-            ("ERROR", "task 'test_result_of Remote' failed with Boom while result_of was already ending")
+            ("ERROR", "task 'test_result_of Remote' failed with Boom, not raised by result_of: it ends otherwise")
         ]
 
     async def test_a_fetch_that_somebody_else_cancels(self, monkeypatch):
