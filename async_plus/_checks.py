@@ -59,14 +59,14 @@ def one_of(name: str, value: object, words: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {got}")
 
 
-def string(name: str, value: object) -> None:
-    """Refuse what is not a string.
+def string(name: str, value: object, hint: str = "") -> None:
+    """Refuse what is not a string; the *hint* goes behind the message.
 
     Raises:
         TypeError: It is something else.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {kind(value)}")
+        raise TypeError(f"{name} must be a string, got {kind(value)}{hint}")
 
 
 def callback(name: str, value: object, signature: str) -> None:

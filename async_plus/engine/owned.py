@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from async_plus import _checks, events, stacks
 from async_plus._coroutines import close_unstarted
+from async_plus.stacks.names import name_of_task
 
 __all__ = [
     "WARN_AFTER",
@@ -56,12 +57,9 @@ def is_exit(exc: BaseException) -> bool:
     return isinstance(exc, (SystemExit, KeyboardInterrupt))
 
 
-def task_name(task: Awaitable[Any]) -> str:
-    """Name *task* for people: its name, or what it runs if it has none."""
-    get_name = getattr(task, "get_name", None)
-    name = None if get_name is None else get_name()
-    # Through a task factory, CPython 3.13.0 names every nameless task "None".
-    return stacks.name_of(task) if name is None or name == "None" else name
+def task_name(task: Any) -> str:
+    """Name *task* for people: its name, or what it runs or is, if it has none."""
+    return name_of_task(task) if hasattr(task, "get_name") else stacks.name_of(task)
 
 
 def check_foreign(what: str, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:

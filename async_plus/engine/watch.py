@@ -57,12 +57,10 @@ def check_name(name: object) -> None:
     Raises:
         TypeError: It is not a string.
     """
-    if not isinstance(name, str):
-        # asyncio would make a name of it, and in 0.3 the handler came here:
-        #
-        #     scope.launch(poll(), alert)
-        hint = " (is it meant to be on_exception?)" if callable(name) else ""
-        raise TypeError(f"name must be a string, got {_checks.kind(name)}{hint}")
+    # asyncio would make a name of anything, and in 0.3 the handler came here:
+    #
+    #     scope.launch(poll(), alert)
+    _checks.string("name", name, " (is it meant to be on_exception?)" if callable(name) else "")
 
 
 def _check_context(context: object) -> None:

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from async_plus import events, stacks
+from async_plus._signals import signal_name
 from async_plus.diagnostics.loop_watch import LoopWatch
 from async_plus.engine.owned import is_exit, task_name
 from async_plus.runner.exits import WOULD_NOT_STOP, signalled
@@ -179,7 +180,7 @@ class Lifecycle(Generic[_T]):
         """Handle a signal. This may have interrupted anything, so that no lock must be taken."""
         if self._signum is not None:
             code = signalled(signum)
-            event = events.StopForced(signal=signal.Signals(signum).name, exit_code=code)
+            event = events.StopForced(signal=signal_name(signum), exit_code=code)
             watchdog.exit(code, functools.partial(events.emit, event))
             return
         self._signum = signum
@@ -188,7 +189,7 @@ class Lifecycle(Generic[_T]):
         watchdog.within(self._drain + self._grace + _BLOCKED)
         # It may also be closed already.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._stop_by, signal.Signals(signum).name)
+            self._loop.call_soon_threadsafe(self._stop_by, signal_name(signum))
 
     def _stop_by(self, name: str) -> None:
         events.emit(events.StopRequested(signal=name, drain=self._drain, grace=self._grace))

@@ -187,16 +187,16 @@ class History:
         return True
 
     def _report(self, error: BaseException, ran_for: float, restart: int | None, delay: float | None) -> None:
-        _, failed_at = _places(error)
+        places = _places(error)
         self.failed_with = type_name(error)
-        last, self._last = self._last, _likeness(error)
+        last, self._last = self._last, _likeness(error, places)
         events.emit(
             events.AttemptFailed(
                 service=self.name,
                 attempt=self.attempt,
                 ran_for=ran_for,
                 exception=error,
-                failed_at=failed_at,
+                failed_at=places[1],
                 repeated=last == self._last,
                 restart=restart,
                 delay=delay,
@@ -220,14 +220,14 @@ class History:
 _Likeness: TypeAlias = tuple[str | Place | None, ...]
 
 
-def _likeness(error: BaseException) -> _Likeness:
-    """Say what makes a failure the same as another one."""
+def _likeness(error: BaseException, places: tuple[Place | None, Place | None]) -> _Likeness:
+    """Say what makes a failure, which led through *places*, the same as another one."""
     kind = type(error)
-    alike: _Likeness = (kind.__module__, kind.__qualname__, *_places(error))
+    alike: _Likeness = (kind.__module__, kind.__qualname__, *places)
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         for inner in group.exceptions:
-            alike += _likeness(inner)
+            alike += _likeness(inner, _places(inner))
     return alike
 
 
