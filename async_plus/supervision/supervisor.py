@@ -18,8 +18,9 @@ from async_plus._coroutines import close_unstarted, is_coroutine_function
 from async_plus.engine.owned import WARN_AFTER, BlockState
 from async_plus.engine.per_loop import per_loop
 from async_plus.stacks.names import callable_name
+from async_plus.supervision.attempts import parent
 from async_plus.supervision.child import Child
-from async_plus.supervision.children import Children, Strategy, parent
+from async_plus.supervision.children import Children, Strategy
 from async_plus.supervision.policy import Policy, Service, declared
 
 __all__ = ["Supervisor", "entered"]
