@@ -492,6 +492,29 @@ class TestEvents:
         assert events.Stopped(service="feed", attempt=3) == events.Stopped(service="feed", attempt=3)
         assert events.Stopped(service="feed", attempt=3) != events.Stopped(service="feed", attempt=4)
 
+    def test_two_events_of_different_kinds_are_not(self):
+        """Whatever their facts."""
+        started, ready = events.AttemptStarted(service="feed", attempt=1), events.Stopped(service="feed", attempt=1)
+
+        assert started != ready
+        assert started != "feed"
+
+    @each_event
+    def test_an_event_can_be_a_key_and_a_copy_equals_it(self, event):
+        """It counts by its facts: a set of them holds each once."""
+        again = dataclasses.replace(event)
+
+        assert again is not event
+        assert {event: 1} == {again: 1}
+        assert len({event, again}) == 1
+
+    @each_event
+    def test_an_event_shows_its_facts(self, event):
+        """By name, as dataclasses do, so that a failing assert tells what differs."""
+        facts = (f"{field.name}={getattr(event, field.name)!r}" for field in dataclasses.fields(event))
+
+        assert repr(event) == f"{type(event).__name__}({', '.join(facts)})"
+
     def test_a_bare_event_has_no_words(self):
         """`Event` is what all have in common, and is never sent itself."""
         with pytest.raises(NotImplementedError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import pickle
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from types import CodeType, FunctionType, MethodType
@@ -149,6 +148,9 @@ class CoroutineFunction(_Base):
         # By its name, as functions are.
         name = getattr(self.__wrapped__, "__qualname__", None)
         if not isinstance(name, str):
+            # Whoever pickles has it; who does not would wait for it at every start.
+            import pickle
+
             raise pickle.PicklingError(f"a decorated {self.__class__.__name__} has no name to pickle it by")
         return name
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from async_plus.events.event import Event, count_of
+from async_plus.events.event import Event, count_of, event
 from async_plus.stacks import Parked, Place
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class TaskFailed(Event):
     """A watched task, or a task of a scope, raised an exception.
 
@@ -47,7 +47,7 @@ class TaskFailed(Event):
         return self.exception
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class TaskCancelled(Event):
     """A watched task, or a task of a scope, ended in a cancellation that nobody had requested.
 
@@ -68,7 +68,7 @@ class TaskCancelled(Event):
         return self.launched_at
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class HandlerFailed(Event):
     """An ``on_exception`` handler raised. The failure it was given is reported beside it, as `TaskFailed`.
 
@@ -90,7 +90,7 @@ class HandlerFailed(Event):
         return self.exception
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class LateFailure(Event):
     """A task failed, and *owner*, which ends with another outcome, does not raise its error.
 
@@ -128,7 +128,7 @@ class StuckTask:
         return f"{self.name!r} parked {self.parked}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class StuckTasks(Event):
     """Tasks still run *after* seconds since they were cancelled; *owner* goes on waiting for them.
 
@@ -146,7 +146,7 @@ class StuckTasks(Event):
         return self.owner, count_of(len(self.tasks), "cancelled task"), self.after, "; ".join(map(str, self.tasks))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class LongWait(Event):
     """An impatient wait goes on; *after* is how many seconds it has lasted.
 
@@ -170,7 +170,7 @@ class LongWait(Event):
         return self.waiting_at
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class WaitOver(Event):
     """An impatient wait is over; *after* is how many seconds it lasted.
 

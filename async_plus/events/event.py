@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast, dataclass_transform
 
 from async_plus.stacks import Place
 
-__all__ = ["Event", "count_of"]
+__all__ = ["Event", "count_of", "event"]
+
+_E = TypeVar("_E")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def event(kind: type[_E]) -> type[_E]:
+    """Make a frozen, slotted dataclass of a *kind* of event.
+
+    They compare and look as `Event` says. What dataclasses would write for each of them takes a third of the time in
+    which it is made, and every program would wait for that at its start.
+    """
+    return dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)(kind)
+
+
+@event
 class Event:
     """Something the library noticed. Its fields are the facts, `str()` is the line that is logged.
 
@@ -43,12 +55,23 @@ class Event:
         Values are strings and numbers. An exception is given by its type's name, because its text may hold what
         must not be stored.
         """
-        facts = {
-            f"async_plus_{field.name}": _plain(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-            if field.name != "level"
-        }
+        facts = {f"async_plus_{name}": _plain(value) for name, value in self._facts().items() if name != "level"}
         return {"async_plus_event": type(self).__name__} | facts
+
+    def _facts(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(cast(Any, self))}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Event) or type(other) is not type(self):
+            return NotImplemented
+        return self._facts() == other._facts()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._facts().values()))
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}={value!r}" for name, value in self._facts().items())
+        return f"{type(self).__qualname__}({facts})"
 
     def __str__(self) -> str:
         return self.format % self.args

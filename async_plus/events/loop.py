@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import ClassVar
 
-from async_plus.events.event import Event
+from async_plus.events.event import Event, event
 from async_plus.stacks import Place
 
 __all__ = ["BlockOver", "LoopBlocked"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class LoopBlocked(Event):
     """An event loop has done nothing else for *blocked_for* seconds, and is still blocked.
 
@@ -41,7 +40,7 @@ class LoopBlocked(Event):
         return self.blocked_at
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class BlockOver(Event):
     """An event loop goes on, after it was blocked for *blocked_for* seconds.
 

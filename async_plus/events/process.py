@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import ClassVar
 
 from async_plus.events.engine import StuckTask
-from async_plus.events.event import Event, count_of
+from async_plus.events.event import Event, count_of, event
 from async_plus.stacks import Place
 
 __all__ = ["NotifyFailed", "StopForced", "StopRequested", "ThreadsLeft", "WouldNotStop"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class StopRequested(Event):
     """The first *signal* came, so that the process stops in order: *drain*, then *grace*, in seconds.
 
@@ -31,7 +30,7 @@ class StopRequested(Event):
         return self.signal, self.drain, self.grace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class StopForced(Event):
     """Another *signal* came during the stop, so that the process ends at once, with *exit_code*.
 
@@ -48,7 +47,7 @@ class StopForced(Event):
         return self.signal, self.exit_code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class WouldNotStop(Event):
     """The process was told to stop *after* seconds ago, did not, and now ends with *exit_code*.
 
@@ -76,7 +75,7 @@ class WouldNotStop(Event):
         return self.blocked_at
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class ThreadsLeft(Event):
     """Calls in the threads of the default executor did not end, and the process goes on to exit without them.
 
@@ -93,7 +92,7 @@ class ThreadsLeft(Event):
         return count_of(len(self.functions), "call"), self.after, ", ".join(self.functions)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class NotifyFailed(Event):
     """The service manager could not be told *message*. This is reported for the first message only.
 

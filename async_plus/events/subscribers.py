@@ -9,12 +9,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import CoroutineType, TracebackType
 from typing import Any, ClassVar, TypeAlias
 
 from async_plus import _checks
-from async_plus.events.event import Event
+from async_plus.events.event import Event, event
 from async_plus.stacks import Place
 from async_plus.stacks.names import callable_name
 
@@ -29,7 +28,7 @@ _Subscriber: TypeAlias = Callable[[Event], asyncio.Task[Any] | None]
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class SubscriberFailed(Event):
     """A subscriber raised. This is reported for its first failure only; it goes on getting events.
 

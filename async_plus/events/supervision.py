@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import ClassVar
 
-from async_plus.events.event import Event, count_of
+from async_plus.events.event import Event, count_of, event
 from async_plus.stacks import Parked, Place
 
 __all__ = [
@@ -21,7 +20,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class AttemptStarted(Event):
     """A supervised service starts for the *attempt*-th time, the first being 1.
 
@@ -38,7 +37,7 @@ class AttemptStarted(Event):
         return self.service, self.attempt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class AttemptReady(Event):
     """A service with ``ready=True`` called `ready`, *after* seconds of its attempt.
 
@@ -56,7 +55,7 @@ class AttemptReady(Event):
         return self.service, self.after, self.attempt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class AttemptHung(Event):
     """A service with ``heartbeat=...`` was *silent_for* longer than that, in seconds, and is cancelled.
 
@@ -81,7 +80,7 @@ class AttemptHung(Event):
         return self.parked.place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class AttemptFailed(Event):
     """An attempt failed after *ran_for* seconds, and restart number *restart* begins in *delay* seconds.
 
@@ -122,7 +121,7 @@ class AttemptFailed(Event):
         return None if self.repeated else self.exception
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class AttemptReturned(Event):
     """An attempt of a service with ``restart="always"`` returned after *ran_for* seconds.
 
@@ -142,7 +141,7 @@ class AttemptReturned(Event):
         return self.service, self.ran_for, self.restart, self.delay
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class GaveUp(Event):
     """A service is not restarted any more: its *restarts* used up its ``max_restarts``.
 
@@ -178,7 +177,7 @@ class GaveUp(Event):
         return self.failed_at
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class Stopped(Event):
     """A supervised service was stopped: whoever awaits it was cancelled.
 
@@ -198,7 +197,7 @@ class Stopped(Event):
         return self.service, f"attempt {self.attempt}" if self.restart is None else f"before restart {self.restart}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@event
 class SiblingsRestarted(Event):
     """A supervisor stops the *siblings* of a child that ended, to start all of them again by its strategy.
 
