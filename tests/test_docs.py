@@ -111,12 +111,19 @@ async def test_every_metric_is_explained():
 
 
 @pytest.mark.parametrize("page", ["README.rst", "CHANGELOG.rst", "CONTRIBUTING.rst"])
-def test_the_pages_that_are_linked_exist(page):
-    """A link from the README to docs/ leads somewhere in the checkout, too."""
+def test_the_files_that_are_named_exist(page):
+    """Whoever reads that there is more in a file finds it there."""
     root = DOCS.parent
 
-    linked = re.findall(r"<(docs/[^>]+)>`_", (root / page).read_text())
-    assert [name for name in linked if not (root / name).is_file()] == []
+    named = re.findall(r"``((?:docs|recipes|tests)/[\w./]*|\w+\.rst)``", (root / page).read_text())
+    assert named
+    assert [name for name in named if not (root / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["README.rst", "CHANGELOG.rst"])
+def test_what_the_package_index_shows_links_to_no_file(page):
+    """Files are not there: a relative link, which works in a checkout, would lead nowhere."""
+    assert re.findall(r"<(?!https://)[^ <>`]+>`_", (DOCS.parent / page).read_text()) == []
 
 
 @pytest.mark.parametrize("source", DIAGRAMS, ids=lambda source: source.stem)
