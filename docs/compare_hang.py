@@ -4,7 +4,8 @@
     python docs/compare_hang.py all_tasks       # asyncio.all_tasks()
     python docs/compare_hang.py aiomonitor      # its console: ps, and where for each task (pip install aiomonitor)
 
-The program is the recipe as it is, run by asyncio alone. tests/test_howto_hang.py compares the first two with the page.
+The program is the recipe as it is, run by asyncio alone. tests/test_find_the_hang.py compares the first two with the
+page.
 """
 
 from __future__ import annotations

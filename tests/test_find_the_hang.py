@@ -148,3 +148,11 @@ def test_the_page_shows_what_others_say(tool):
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
 
     assert " ".join(loosened(said.splitlines())).split() == " ".join(loosened(shown(f"compare: {tool}"))).split()
+
+
+def test_the_lines_of_the_recipe_that_the_page_quotes_are_those_of_the_recipe():
+    """aiomonitor's answer too, which no test asks for again: it would have to be installed, and takes ten seconds."""
+    quoted = re.findall(r'File "/app/find_the_hang.py", line (\d+), in \w+\n +(.+)', PAGE.read_text())
+
+    assert len(quoted) > 5
+    assert [LINES[int(number) - 1].strip() for number, _ in quoted] == [code for _, code in quoted]
