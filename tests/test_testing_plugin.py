@@ -98,6 +98,56 @@ class TestLoops:
         result.assert_outcomes(errors=1)
         result.stdout.fnmatch_lines(["E * RuntimeError: virtual_clock needs an async test on a VirtualClockLoop, *"])
 
+    def test_a_marked_parameter_leaves_the_others_alone(self, run):
+        """The loop is chosen for the test as a whole. One parameter cannot have another, and is told so, alone."""
+        result = run(
+            "@pytest.mark.parametrize('n', [1, pytest.param(2, marks=pytest.mark.virtual_time), 3])\n"
+            "async def test_it(n):\n    pass\n"
+        )
+
+        result.assert_outcomes(passed=2, errors=1)
+        result.stdout.fnmatch_lines(
+            [
+                "E * RuntimeError: virtual_clock needs an async test on a VirtualClockLoop, got _UnixSelectorEventLoop "
+                "(the mark of a single parameter comes too late for that: mark the test)"
+            ]
+        )
+
+    @pytest.mark.parametrize("scope", ["class", "module", "session"])
+    @pytest.mark.parametrize("by", ["mark", "setting"])
+    def test_a_loop_that_tests_share_has_its_own_clock(self, run, scope, by):
+        """The fixture shows the loop on which the test runs. It goes on from one test to the next, with all clocks."""
+        source = (
+            "import time\n"
+            "class TestIt:\n"
+            "    @pytest.mark.parametrize('elapsed', [60, 120])\n"
+            "    async def test_it(self, virtual_clock, elapsed):\n"
+            "        await asyncio.sleep(60)\n"
+            "        assert virtual_clock.elapsed == elapsed\n"
+            "        assert time.monotonic() == asyncio.get_running_loop().time() == virtual_clock.time()\n"
+        )
+        if by == "mark":
+            result = run(f"pytestmark = pytest.mark.asyncio(loop_scope='{scope}')\n{source}")
+        else:
+            result = run(source, "-o", f"asyncio_default_test_loop_scope={scope}")
+
+        result.assert_outcomes(passed=2)
+
+    def test_a_test_case_brings_its_own_loop(self, run):
+        """Its clock cannot be another's, so it is told what to do instead."""
+        result = run(
+            "import unittest\n@pytest.mark.virtual_time\nclass TestIt(unittest.IsolatedAsyncioTestCase):\n"
+            "    async def test_it(self):\n        pass\n"
+        )
+
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(
+            [
+                "E * RuntimeError: virtual_clock needs a test that pytest-asyncio runs: "
+                "make this one a function, or a method of a class without TestCase"
+            ]
+        )
+
     def test_a_deadlock_fails_the_test(self, run):
         """A test that would hang for ever ends with the error that names where it waits, and only that."""
         result = run("@pytest.mark.virtual_time\nasync def test_it(no_leaks):\n    await asyncio.Event().wait()\n")
@@ -225,6 +275,63 @@ class TestNoLeaks:
         result = run(source, conftest=self.AUTOUSE)
 
         result.assert_outcomes(failed=1)
+
+    def test_nor_is_one_that_fails_as_it_should(self, run):
+        """An xfail is a failure too, though pytest counts it as none."""
+        source = (
+            "@pytest.mark.xfail\nasync def test_it():\n    task = asyncio.create_task(asyncio.sleep(60))\n"
+            "    assert False\n"
+        )
+        result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(xfailed=1)
+
+    def test_a_task_that_is_about_to_end_is_no_leak(self, run):
+        """It was cancelled by the last line, and has not been told yet."""
+        source = (
+            "async def test_it():\n    task = asyncio.create_task(asyncio.sleep(60))\n    await asyncio.sleep(0)\n"
+            "    task.cancel()\n"
+        )
+        result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=1)
+
+    @pytest.mark.parametrize("scope", ["class", "module", "session"])
+    def test_a_task_in_a_loop_that_tests_share(self, run, scope):
+        """The loop of the test is looked at, whatever loop its fixtures have; and a task is laid to one test only."""
+        source = (
+            f"@pytest.mark.asyncio(loop_scope='{scope}')\nclass TestIt:\n"
+            "    async def test_first(self):\n        pass\n\n"
+            "    async def test_leaky(self):\n        asyncio.create_task(asyncio.sleep(60), name='poller')\n\n"
+            "    async def test_last(self):\n        pass\n"
+        )
+        result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=3, errors=1)
+        result.stdout.fnmatch_lines(
+            ["* ERROR at teardown of TestIt.test_leaky *", "the test left tasks running: 'poller' *"]
+        )
+
+    def test_tests_of_unittest_are_looked_at_too(self, run):
+        """Before unittest itself cancels what they leave behind. The tasks of their set-up are none of these."""
+        source = (
+            "import unittest\nclass TestIt(unittest.IsolatedAsyncioTestCase):\n"
+            "    async def asyncSetUp(self):\n        self.server = asyncio.create_task(asyncio.sleep(60))\n\n"
+            "    async def test_clean(self):\n        pass\n\n"
+            "    def test_plain(self):\n        pass\n\n"
+            "    async def test_task(self):\n        asyncio.create_task(asyncio.sleep(60), name='poller')\n\n"
+            "    async def test_cancelled(self):\n        asyncio.current_task().cancel()\n"
+            "        with pytest.raises(asyncio.CancelledError):\n            await asyncio.sleep(0)\n"
+        )
+        result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=2, failed=2)
+        result.stdout.fnmatch_lines_random(
+            [
+                "*the test left tasks running: 'poller' on nothing, it has not started",
+                "*the test's task was left with cancelling() == 1, it was 0",
+            ]
+        )
 
     def test_a_loss_on_purpose_is_looked_at_and_cleared(self, run):
         """A test about lost errors finds them in the fixture, and says with clear() that it has seen them."""

@@ -78,6 +78,17 @@ class TestSnapshotOnTimeout:
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines([SECTION, "*'worker' (job) parked on Event.wait*", "*:6 in job"])
 
+    def test_a_test_of_unittest_shows_what_hung(self, run):
+        """It is called by unittest, on a loop of its own."""
+        result = run(
+            "import unittest\nclass TestIt(unittest.IsolatedAsyncioTestCase):\n"
+            "    @pytest.mark.usefixtures('snapshot_on_timeout')\n    async def test_it(self):\n"
+            "        async with asyncio.timeout(0):\n            await job()\n"
+        )
+
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines([SECTION, "1 task: 1 parked", "*(TestIt.test_it) parked on Event.wait, timeout*"])
+
     def test_a_timeout_that_was_handled_is_not_shown_for_a_later_error(self, run):
         """The look belongs to the error that fails the test."""
         result = run(

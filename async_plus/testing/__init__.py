@@ -39,6 +39,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 try:
+    from async_plus.testing import loops
+
     # pytest finds the fixtures here, those that others are made of too.
     from async_plus.testing.clock import VirtualClock, VirtualClockLoop, virtual_clock
     from async_plus.testing.items import failed
@@ -88,7 +90,8 @@ def record_events() -> Generator[list[Event], None, None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and the fixtures that nobody asks for by name."""
+    config.pluginmanager.register(loops)
     config.addinivalue_line(
         "markers", "virtual_time: run the test on a loop whose time jumps, with all clocks frozen at 1970-01-02"
     )
@@ -105,7 +108,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Freeze the clocks for a test that is marked, too."""
     names: list[str] = getattr(item, "fixturenames", [])
     if item.get_closest_marker("virtual_time") and "virtual_clock" not in names:
-        names.insert(0, "virtual_clock")
+        # In a list of its own, since that one belongs to all parameters of the test.
+        item.fixturenames = ["virtual_clock", *names]  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # of functions only
 
 
 def wants_virtual_time(item: pytest.Item) -> bool:
@@ -119,7 +123,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Remember a failure, so that `no_leaks` does not report its debris as well, and tell what had hung."""
     report = yield
-    item.stash[failed] = item.stash.get(failed, False) or report.failed
+    # An xfail that fails as it should counts as skipped by now.
+    has_failed = report.failed or (call.excinfo is not None and hasattr(report, "wasxfail"))
+    item.stash[failed] = item.stash.get(failed, False) or has_failed
     if call.excinfo is not None and report.failed and (seen := section_of(item, call.excinfo.value)):
         report.sections.append(("async_plus snapshot", seen))
     return report

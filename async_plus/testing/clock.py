@@ -7,13 +7,13 @@ import contextlib
 import datetime
 import selectors
 import sys
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import pytest
-import pytest_asyncio
 
-from async_plus.testing.items import is_of_anyio
+from async_plus.testing.items import is_of_anyio, is_of_unittest
+from async_plus.testing.loops import loop_of
 from async_plus.testing.timeouts import keep_snapshot
 
 if TYPE_CHECKING:
@@ -166,29 +166,40 @@ def _waiting(loop: asyncio.AbstractEventLoop) -> str:
     return "; ".join(f"{task.get_name()!r} {stacks.parked(task)}" for task in tasks) or "(there is no task at all)"
 
 
-@pytest_asyncio.fixture
-async def virtual_clock(request: pytest.FixtureRequest) -> AsyncIterator[VirtualClock]:
+@pytest.fixture
+def virtual_clock(request: pytest.FixtureRequest) -> Iterator[VirtualClock]:
     """The clock of the virtual loop the test runs on, with ``time`` and ``datetime`` frozen to it.
 
-    They start at 1970-01-02 and move only as the loop's time does. ``await asyncio.sleep(0.001)`` lets everything else
+    They start at 1970-01-02 and move only as the loop's time does. (A loop that several tests share, by
+    pytest-asyncio's ``loop_scope``, goes on from one to the next.) ``await asyncio.sleep(0.001)`` lets everything else
     run as far as it can.
 
     Raises:
-        RuntimeError: The test runs on another loop, or is marked ``anyio``.
+        RuntimeError: The test runs on another loop, or is marked ``anyio``, or belongs to a `unittest.TestCase`.
 
     .. versionadded:: 1.0
     """
+    needs = "virtual_clock needs a test that pytest-asyncio runs"
     if is_of_anyio(request):
-        raise RuntimeError("virtual_clock needs a test that pytest-asyncio runs: mark this one asyncio, not anyio")
-    loop = asyncio.get_running_loop()
+        raise RuntimeError(f"{needs}: mark this one asyncio, not anyio")
+    if is_of_unittest(request.node):
+        raise RuntimeError(f"{needs}: make this one a function, or a method of a class without TestCase")
+    loop = loop_of(request)
     clock = getattr(loop, "clock", None)
     if not isinstance(clock, VirtualClock):
+        fix = "does your pytest_asyncio_loop_factories return it for this test?"
+        if request.node.get_closest_marker("virtual_time") and not _is_marked_as_a_whole(request.node):
+            fix = "the mark of a single parameter comes too late for that: mark the test"
         raise RuntimeError(
-            f"virtual_clock needs an async test on a VirtualClockLoop, got {type(loop).__name__} "
-            "(does your pytest_asyncio_loop_factories return it for this test?)"
+            f"virtual_clock needs an async test on a VirtualClockLoop, got {type(loop).__name__} ({fix})"
         )
     with _frozen(clock):
         yield clock
+
+
+def _is_marked_as_a_whole(item: Any) -> bool:
+    own = getattr(item, "callspec", None)
+    return "virtual_time" not in {mark.name for mark in getattr(own, "marks", ())}
 
 
 @contextlib.contextmanager

@@ -8,14 +8,14 @@ import functools
 import gc
 import logging
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-import pytest_asyncio
 
-from async_plus.testing.items import coroutine_test, failed, is_of_anyio
+from async_plus.testing.items import coroutine_test, failed, is_of_anyio, is_of_unittest
+from async_plus.testing.loops import loop_of
 
 __all__ = ["Leaks", "no_leaks"]
 
@@ -46,17 +46,18 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
     Looked at after all other fixtures are gone: tasks of this loop that still run; records of level ERROR on the
     logger ``asyncio`` and coroutines never awaited, once garbage is collected. The count of ``cancelling()`` of
     the test's own task must be as before. A test that failed is not judged a second time. (In a test that is marked
-    ``anyio``, tasks are looked for at the end of the test itself, with its fixtures still there; on trio not at all.)
+    ``anyio``, or belongs to a `unittest.TestCase`, tasks are looked for at the end of the test itself, with its
+    fixtures still there; on trio not at all.)
 
     .. versionadded:: 1.0
     """
     leaks = Leaks()
     with _watched_for(leaks), pytest.MonkeyPatch.context() as patch:
         if target := coroutine_test(request.node):
-            of_anyio = is_of_anyio(request)
-            if not of_anyio:
+            has_own_loop = is_of_anyio(request) or is_of_unittest(request.node)
+            if not has_own_loop:
                 request.getfixturevalue("_no_tasks_left")
-            patch.setattr(*target, _checked(getattr(*target), of_anyio=of_anyio))
+            patch.setattr(*target, _checked(getattr(*target), look_at_end=has_own_loop))
         yield leaks
         # Errors and coroutines are missed only when the object that holds them dies, perhaps in a later test.
         gc.collect()
@@ -64,17 +65,23 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
         pytest.fail(lost, pytrace=False)
 
 
-@pytest_asyncio.fixture
-async def _no_tasks_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    # A loop may be that of the whole session, with tasks of wider fixtures.
-    before = asyncio.all_tasks()
+@pytest.fixture
+def _no_tasks_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    loop = loop_of(request)
+    # It may be that of the whole session, with tasks of wider fixtures.
+    before = asyncio.all_tasks(loop)
     yield
     if not request.node.stash.get(failed, False):
-        _fail_for_tasks(besides=before)
+        loop.run_until_complete(_turn())
+        _fail_for(asyncio.all_tasks(loop) - before)
 
 
-def _fail_for_tasks(besides: set[asyncio.Task[Any]]) -> None:
-    if left := asyncio.all_tasks() - besides - {asyncio.current_task()}:
+async def _turn() -> None:
+    """Let those end that are just about to."""
+
+
+def _fail_for(left: set[asyncio.Task[Any]]) -> None:
+    if left:
         from async_plus import stacks
 
         tasks = "; ".join(sorted(f"{task.get_name()!r} {stacks.parked(task)}" for task in left))
@@ -105,7 +112,7 @@ def _watched_for(leaks: Leaks) -> Generator[None, None, None]:
         logger.removeHandler(collector)
 
 
-def _checked(test: Callable[..., Awaitable[None]], *, of_anyio: bool) -> Callable[..., Awaitable[None]]:
+def _checked(test: Callable[..., Awaitable[None]], *, look_at_end: bool) -> Callable[..., Awaitable[None]]:
     @functools.wraps(test)
     async def checked(*args: Any, **kwargs: Any) -> None:
         __tracebackhide__ = True
@@ -118,7 +125,7 @@ def _checked(test: Callable[..., Awaitable[None]], *, of_anyio: bool) -> Callabl
         await test(*args, **kwargs)
         if (after := task.cancelling()) != cancelling:
             pytest.fail(f"the test's task was left with cancelling() == {after}, it was {cancelling}", pytrace=False)
-        if of_anyio:
-            _fail_for_tasks(besides=before)
+        if look_at_end:
+            _fail_for(asyncio.all_tasks() - before - {task})
 
     return checked
