@@ -19,14 +19,21 @@ from typing import Any, NoReturn, get_args
 from async_plus._signals import SIGUSR1
 from async_plus._version import __version__
 from async_plus.decorators import supervised
-from async_plus.runner import run
+from async_plus.runner import run_coroutine
 from async_plus.runner.options import Options
 from async_plus.runner.running import why_not
+from async_plus.stacks import is_user_code
 from async_plus.supervision.policy import Policy, RestartWhen, declared
 
 __all__ = ["POLICY_FLAGS", "main"]
 
 _Main = Callable[[], Coroutine[Any, Any, Any]]
+
+# How the help names what is to be run.
+_TARGET = "pkg.module:function"
+
+# What a command line may begin with.
+_FIRST = frozenset({"run", "-h", "--help", "--version"})
 
 
 class _UsageError(Exception):
@@ -109,7 +116,12 @@ POLICY_FLAGS: dict[str, dict[str, Any]] = {
 
 def _parsers() -> tuple[_Parser, _Parser]:
     """Return the parser of the whole line, and that of the command within."""
-    parser = _Parser(prog="async-plus", description="Supervision for asyncio services.", allow_abbrev=False)
+    parser = _Parser(
+        prog="async-plus",
+        description="Supervision for asyncio services.",
+        epilog="async-plus run --help tells its options.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"async_plus {__version__}")
     commands = parser.add_subparsers(required=True, metavar="run", parser_class=_Parser)
     command = commands.add_parser(
@@ -118,7 +130,7 @@ def _parsers() -> tuple[_Parser, _Parser]:
         description="Run a coroutine function as a service: restart it when it fails, stop it in order.",
         allow_abbrev=False,
     )
-    command.add_argument("target", metavar="pkg.module:function")
+    command.add_argument("target", metavar=_TARGET, help="a coroutine function that needs no arguments")
     policy = command.add_argument_group("restarts", "as in @supervised; not for a function that is supervised already")
     for option, settings in POLICY_FLAGS.items():
         policy.add_argument(_flag(option), dest=option, default=argparse.SUPPRESS, **settings)
@@ -153,26 +165,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())
     try:
         service, options = _read(sys.argv[1:] if argv is None else argv)
+        if not logging.getLogger().handlers:
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        _run(service, options)
     except _UsageError as exc:
         print(f"async-plus: {exc}", file=sys.stderr)
         return 2
-    if not logging.getLogger().handlers:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    except Exception as exc:
+        # On the way to the user's code, or to the import of it, there are many frames, and all of them are ours. (It is
+        # the same exception, so that there is nothing to raise it from.)
+        raise exc.with_traceback(_from_user_code(exc.__traceback__))  # noqa: B904
+    return 0
+
+
+def _run(service: _Main, options: Options) -> None:
     try:
-        run(
-            service,
-            grace=options.grace,
-            drain=options.drain,
-            dump_signal=options.dump_signal,
-            watch_loop=options.watch_loop,
-            loop_factory=options.loop_factory,
-            debug=options.debug,
-        )
+        run_coroutine("async-plus", service, (), {}, options)
     except KeyboardInterrupt:
         # Its traceback would show nothing but us. Still raised, it tells the shell that Ctrl-C was the end.
         sys.excepthook = _hide_interrupt
         raise
-    return 0
+
+
+def _from_user_code(traceback: TracebackType | None) -> TracebackType | None:
+    """Return *traceback* from the first frame of the user's code on; the whole of it if there is none."""
+    inner = traceback
+    while inner is not None:
+        if is_user_code(inner.tb_frame.f_code.co_filename):
+            return inner
+        inner = inner.tb_next
+    return traceback
 
 
 def _hide_interrupt(kind: type[BaseException], exc: BaseException, tb: TracebackType | None) -> None:
@@ -181,23 +203,17 @@ def _hide_interrupt(kind: type[BaseException], exc: BaseException, tb: Traceback
 
 
 def _read(argv: Sequence[str]) -> tuple[_Main, Options]:
-    parser, command = _parsers()
-    parsed, unknown = parser.parse_known_args(argv)
-    if unknown:
-        known = re.findall(r"--[\w-]+", command.format_usage())
-        flag = unknown[0].partition("=")[0]
-        raise _UsageError(f"nothing is known of {flag}{_did_you_mean(flag, known)}")
-    given = vars(parsed)
+    given = _parse(argv)
     policy = {option: given[option] for option in POLICY_FLAGS if option in given}
     try:
         Policy(**policy)
         options = Options(
-            given["grace"],
-            given["drain"],
-            given["dump_signal"],
-            given["watch_loop"],
-            _loop_factory(given["loop"]),
-            given["debug"],
+            grace=given["grace"],
+            drain=given["drain"],
+            dump_signal=given["dump_signal"],
+            watch_loop=given["watch_loop"],
+            loop_factory=_loop_factory(given["loop"]),
+            debug=given["debug"],
         )
     except (TypeError, ValueError) as exc:
         # They name the option as it is called in Python.
@@ -210,6 +226,24 @@ def _read(argv: Sequence[str]) -> tuple[_Main, Options]:
         flags = ", ".join(map(_flag, policy))
         raise _UsageError(f"{target} is supervised already, so {flags} must go into its @supervised(...)")
     return service, options
+
+
+def _parse(argv: Sequence[str]) -> dict[str, Any]:
+    """Return what is given by the options' names; those of a policy only if they are given."""
+    first = argv[0] if argv else ""
+    if first not in _FIRST:
+        given = repr(first) if argv else "nothing"
+        target = first if ":" in first else _TARGET
+        raise _UsageError(f"the command must be 'run', got {given} (try: async-plus run {target})")
+    parser, command = _parsers()
+    parsed, unknown = parser.parse_known_args(argv)
+    if not unknown:
+        return vars(parsed)
+    flag = unknown[0].partition("=")[0]
+    if not flag.startswith("-"):
+        raise _UsageError(f"{parsed.target} is called without arguments, got {unknown[0]!r}")
+    known = re.findall(r"--[\w-]+", command.format_usage())
+    raise _UsageError(f"nothing is known of {flag}{_did_you_mean(flag, known)}")
 
 
 def _loop_factory(name: str) -> Any:
@@ -225,9 +259,12 @@ def _load(target: str) -> _Main:
     """Import the function that *target* names. What the user's module raises meanwhile is let through."""
     module, _, path = target.partition(":")
     if module.endswith(".py"):
-        raise _UsageError(f"give the module, not its file: {module[:-3].replace(os.sep, '.')}:{path or 'main'}")
-    if not (_is_dotted_name(module) and _is_dotted_name(path)):
-        raise _UsageError(f"what to run is given as pkg.module:function, got {target!r}")
+        raise _UsageError(f"give the module, not its file: {_module_of(module)}:{path or 'main'}")
+    if not _is_target(target):
+        guess = target.removesuffix("()")
+        guess = guess if ":" in guess else ":".join(guess.rsplit(".", 1))
+        hint = f" (did you mean {guess}?)" if _is_target(guess) else ""
+        raise _UsageError(f"what to run is given as {_TARGET}, got {target!r}{hint}")
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as exc:
@@ -245,7 +282,8 @@ def _load(target: str) -> _Main:
     try:
         inspect.signature(found).bind()
     except TypeError as exc:
-        raise _UsageError(f"{target} must be callable without arguments, but: {exc}") from None
+        fix = "write a coroutine function that calls it"
+        raise _UsageError(f"{target} must be callable without arguments, but: {exc} ({fix})") from None
     service: _Main = found
     return service
 
@@ -254,5 +292,12 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
     return "".join(f" (did you mean {match}?)" for match in difflib.get_close_matches(name, known, 1))
 
 
-def _is_dotted_name(text: str) -> bool:
-    return all(part.isidentifier() for part in text.split("."))
+def _module_of(file: str) -> str:
+    path = os.path.relpath(file).removesuffix(".py")
+    # One that is not below the current folder is imported by its last name, from its own folder.
+    return (os.path.basename(path) if path.startswith(os.pardir) else path).replace(os.sep, ".")
+
+
+def _is_target(text: str) -> bool:
+    module, _, path = text.partition(":")
+    return all(part.isidentifier() for part in f"{module}.{path}".split("."))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
 import re
 import runpy
 import signal
@@ -102,6 +103,12 @@ def run(*argv):
     return cli.main(["run", *argv])
 
 
+def options_given(monkeypatch):
+    given = []
+    monkeypatch.setattr(cli, "run_coroutine", lambda what, main, args, kwargs, options: given.append(options))
+    return given
+
+
 class TestRun:
     """It supervises and runs a coroutine function of the current folder."""
 
@@ -127,9 +134,10 @@ class TestRun:
         assert [record.async_plus_delay for record in failures] == [0, 0.001]
 
     def test_an_error_that_is_not_restarted_is_raised(self, app):
-        """With its traceback, and the process exits with 1."""
-        with pytest.raises(OSError, match="refused"):
+        """With its traceback, and the process exits with 1. It begins with the user's code."""
+        with pytest.raises(OSError, match="refused") as caught:
             run("clitestapp:broken", "--restart", "never")
+        assert [entry.name for entry in caught.traceback[1:]] == ["run", "main", "broken"]
 
     def test_an_exit_is_raised(self, app):
         """With the code of the service."""
@@ -150,25 +158,23 @@ class TestRun:
 
     def test_times_of_the_stop_are_passed_on(self, app, monkeypatch):
         """As they are given."""
-        given = []
-        monkeypatch.setattr(cli, "run", lambda service, **options: given.append(options))
+        given = options_given(monkeypatch)
 
         run("clitestapp:once", "--grace", "2.5", "--drain", "1")
         run("clitestapp:once")
 
-        assert [(options["grace"], options["drain"]) for options in given] == [(2.5, 1), (10, 0)]
+        assert [(options.grace, options.drain) for options in given] == [(2.5, 1), (10, 0)]
 
     def test_options_of_diagnosis_are_passed_on(self, app, monkeypatch):
         """A signal by its name, as people write it; or none."""
-        given = []
-        monkeypatch.setattr(cli, "run", lambda service, **options: given.append(options))
+        given = options_given(monkeypatch)
 
         run("clitestapp:once", "--dump-signal", "SIGUSR2", "--watch-loop", "0.5")
         run("clitestapp:once", "--dump-signal", "usr2")
         run("clitestapp:once", "--dump-signal", "none")
         run("clitestapp:once")
 
-        assert [(options["dump_signal"], options["watch_loop"]) for options in given] == [
+        assert [(options.dump_signal, options.watch_loop) for options in given] == [
             (signal.SIGUSR2, 0.5),
             (signal.SIGUSR2, None),
             (None, None),
@@ -228,13 +234,36 @@ class TestFlags:
 PLAIN = 'must be a coroutine function, but plain is a plain function (is "async" missing before "def"?)'
 
 BAD = {
-    "no command": ([], "the following arguments are required: run"),
+    "no command": ([], "the command must be 'run', got nothing (try: async-plus run pkg.module:function)"),
+    "no such command": (["start"], "the command must be 'run', got 'start' (try: async-plus run pkg.module:function)"),
+    "a forgotten command": (
+        ["clitestapp:once", "--grace", "1"],
+        "the command must be 'run', got 'clitestapp:once' (try: async-plus run clitestapp:once)",
+    ),
+    "a flag before the command": (
+        ["--grace", "1", "run", "clitestapp:once"],
+        "the command must be 'run', got '--grace' (try: async-plus run pkg.module:function)",
+    ),
     "nothing to run": (["run"], "the following arguments are required: pkg.module:function"),
     "no colon": (["run", "clitestapp"], "what to run is given as pkg.module:function, got 'clitestapp'"),
     "no function": (["run", "clitestapp:"], "what to run is given as pkg.module:function, got 'clitestapp:'"),
     "relative": (["run", ".clitestapp:once"], "what to run is given as pkg.module:function, got '.clitestapp:once'"),
     "a file": (["run", "clitestapp.py"], "give the module, not its file: clitestapp:main"),
     "a file below": (["run", "src/app.py:go"], "give the module, not its file: src.app:go"),
+    "a file here": (["run", "./app.py"], "give the module, not its file: app:main"),
+    "a file by its whole path": (
+        ["run", os.path.join(os.sep, "src", "app.py")],
+        "give the module, not its file: app:main",
+    ),
+    "nothing but an ending": (["run", ".py"], "give the module, not its file: :main"),
+    "a dot for the colon": (
+        ["run", "pkg.app.main"],
+        "what to run is given as pkg.module:function, got 'pkg.app.main' (did you mean pkg.app:main?)",
+    ),
+    "a call": (
+        ["run", "clitestapp:once()"],
+        "what to run is given as pkg.module:function, got 'clitestapp:once()' (did you mean clitestapp:once?)",
+    ),
     "no such module": (["run", "clitestnone:main"], "there is no module 'clitestnone' here or on sys.path"),
     "no such submodule": (
         ["run", "clitestpackage.none:main"],
@@ -255,7 +284,12 @@ BAD = {
     ),
     "needs arguments": (
         ["run", "clitestapp:needs_url"],
-        "clitestapp:needs_url must be callable without arguments, but: missing a required argument: 'url'",
+        "clitestapp:needs_url must be callable without arguments, but: missing a required argument: 'url' "
+        "(write a coroutine function that calls it)",
+    ),
+    "arguments given": (
+        ["run", "clitestapp:needs_url", "http://localhost"],
+        "clitestapp:needs_url is called without arguments, got 'http://localhost'",
     ),
     "supervised already": (
         ["run", "clitestapp:hidden", "--delays", "1", "--max-restarts", "3"],
@@ -342,9 +376,21 @@ class TestUsersModule:
     """What is wrong inside it, its own traceback tells best."""
 
     def test_an_error_in_it_is_let_through(self, app):
-        """It is no bad input that the module lacks a package."""
-        with pytest.raises(ModuleNotFoundError, match="clitestmissing"):
+        """It is no bad input that the module lacks a package. The way to the module is not shown."""
+        with pytest.raises(ModuleNotFoundError, match="clitestmissing") as caught:
             run("clitestbroken:main")
+        assert [(entry.path.name, entry.name) for entry in caught.traceback[2:]] == [
+            ("cli.py", "main"),
+            ("clitestbroken.py", "<module>"),
+        ]
+
+    def test_an_error_without_a_line_that_has_run_is_shown_in_full(self, app):
+        """Where no frame is the user's, none is left out."""
+        (app / "clitestsyntax.py").write_text("def main(:\n")
+
+        with pytest.raises(SyntaxError) as caught:
+            run("clitestsyntax:main")
+        assert [entry.name for entry in caught.traceback[1:6]] == ["run", "main", "main", "_read", "_load"]
 
     def test_an_error_in_the_module_of_an_exception_is_let_through(self, app):
         """The same goes for that."""
@@ -484,7 +530,7 @@ class TestCommand:
         def interrupted(*args, **options):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, "run", interrupted)
+        monkeypatch.setattr(cli, "run_coroutine", interrupted)
         monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
         with pytest.raises(KeyboardInterrupt) as caught:
