@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import json
+import pickle
 
 import pytest
 from tools import Boom, forever, start, turns
@@ -59,6 +62,14 @@ async def nested():
     async with Supervisor("inner") as sup:
         await sup.start(forever, name="poll")
         await sup.wait()
+
+
+def told(supervisors, depth=1):
+    """Yield the names of supervisors and of those within them, with how deep they are."""
+    for supervisor in supervisors:
+        yield supervisor.name, depth
+        for child in supervisor.children:
+            yield from told(child.supervisors, depth + 1)
 
 
 class TestServices:
@@ -283,6 +294,30 @@ class TestSupervisors:
             "      'poll' running for 3.0 s",
             "        'poll#1' (forever) parked on Future",
         ]
+
+    async def test_supervisors_may_nest_as_deep_as_they_like(self):
+        """Far inside, they are told of side by side, so that copying a snapshot is no deep recursion."""
+
+        async def level(number):
+            # Otherwise eager tasks are a deep recursion.
+            await asyncio.sleep(0)
+            if number == 0:
+                await forever()
+            async with Supervisor(f"level {number}") as sup:
+                await sup.start(level, number - 1, name=f"child {number}")
+                await sup.wait()
+
+        async with Supervisor("top") as sup:
+            await sup.start(level, 100, name="child")
+            await asyncio.sleep(3)
+            snap = snapshot()
+
+        json.dumps(snap.to_dict())
+        assert pickle.loads(pickle.dumps(snap)) == copy.deepcopy(snap) == snap
+        assert all(f"supervisor 'level {number}' " in str(snap) for number in range(1, 101))
+        depths = [*told(snap.supervisors)]
+        assert [depth for _, depth in depths] == [min(number, 20) for number in range(1, 102)]
+        assert [name for name, _ in depths] == ["top", *(f"level {number}" for number in range(100, 0, -1))]
 
     async def test_a_child_is_told_as_a_service_is(self):
         """With what it declares, its failures and when it comes back."""

@@ -48,7 +48,8 @@ class ServiceInfo:
         ready: Whether it is ready; None if it does not declare it.
         overdue: Whether its heartbeat is overdue.
         tasks: The task of its attempt.
-        supervisors: Those that were opened within it.
+        supervisors: Those that were opened within it. Of more than 20 in each other, the inner ones are beside the
+            twentieth.
 
     .. versionadded:: 1.0
     """

@@ -21,6 +21,10 @@ from async_plus.supervision.vitals import Signs
 
 __all__ = ["Attempt", "attempts_in", "supervisors_of"]
 
+# Supervisors in each other. They may nest for ever, but what goes through a snapshot, json.dumps() for one, calls itself
+# for every level.
+_MAX_DEPTH = 20
+
 # What the tasks of an attempt look like.
 _Tasks: TypeAlias = Callable[[object], tuple[TaskInfo, ...]]
 
@@ -85,13 +89,26 @@ def supervisors_of(loop: asyncio.AbstractEventLoop, now: float, tasks: _Tasks) -
     children: dict[Supervisor, tuple[Child, ...]] = sure(
         lambda: {supervisor: supervisor.children for supervisor in list(registered.values()) if supervisor._is_open}
     )
-    known = {child for group in children.values() for child in group}
-    below: dict[Child | None, list[Supervisor]] = {}
-    for supervisor in children:
-        parent = supervisor._parent
-        below.setdefault(parent if parent in known else None, []).append(supervisor)
-
+    below = _below(children)
     return tuple(_supervisor(supervisor, children, below, now, tasks) for supervisor in below.get(None, ()))
+
+
+def _below(children: Mapping[Supervisor, Sequence[Child]]) -> dict[Child | None, list[Supervisor]]:
+    """Sort supervisors by the child below which each is told of, None for the outermost."""
+    known = {child: supervisor for supervisor, group in children.items() for child in group}
+    homes: dict[Supervisor, tuple[Child | None, int]] = {}
+    below: dict[Child | None, list[Supervisor]] = {}
+    # In the order in which they were entered, so that an outer one comes before those within it.
+    for supervisor in children:
+        home, depth = supervisor._parent, 1
+        if home not in known:
+            home = None
+        else:
+            outer_home, outer_depth = homes[known[home]]
+            home, depth = (home, outer_depth + 1) if outer_depth < _MAX_DEPTH else (outer_home, outer_depth)
+        homes[supervisor] = home, depth
+        below.setdefault(home, []).append(supervisor)
+    return below
 
 
 def _supervisor(
