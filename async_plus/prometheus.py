@@ -17,11 +17,10 @@ import asyncio
 import weakref
 from collections.abc import Iterator
 
-from async_plus.diagnostics.ask import ask, checked_loop
+from async_plus.diagnostics.ask import ask, checked_loop, read_while_changing
 from async_plus.diagnostics.health import all_services
 from async_plus.diagnostics.loop_watch import watches_of
 from async_plus.diagnostics.parts import ServiceInfo
-from async_plus.diagnostics.sights import sure
 from async_plus.engine.long_waits import Registers
 from async_plus.engine.per_loop import peek
 from async_plus.supervision.child import ChildState
@@ -110,8 +109,8 @@ class SupervisionCollector(Collector):
         for name, value in restarts.items():
             metrics.restarts.add_metric([name], value)
         registers = peek(loop, Registers)
-        metrics.long_waits.add_metric([], 0 if registers is None else sure(registers.count_long))
-        metrics.tasks.add_metric([], len(sure(lambda: asyncio.all_tasks(loop))))
+        metrics.long_waits.add_metric([], 0 if registers is None else read_while_changing(registers.count_long))
+        metrics.tasks.add_metric([], len(asyncio.all_tasks(loop)))
         watches = watches_of(loop)
         if watches:
             metrics.lag.add_metric([], max(watch.lag for watch in watches))

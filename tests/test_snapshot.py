@@ -26,7 +26,7 @@ from async_plus import (
     task_scope,
     try_gather,
 )
-from async_plus.diagnostics import sights
+from async_plus.diagnostics import ask, sights
 
 virtual = pytest.mark.virtual_time
 
@@ -666,10 +666,13 @@ class TestHostility:
                 raise failures.pop()
             return [1]
 
-        assert sights.sure(copy) == [1]
+        assert ask.read_while_changing(copy) == [1]
 
         def never():
-            raise RuntimeError("changed size")
+            failures.append(RuntimeError("changed size"))
+            raise failures[-1]
 
-        with pytest.raises(RuntimeError):
-            sights.sure(never)
+        with pytest.raises(RuntimeError) as caught:
+            ask.read_while_changing(never)
+        assert len(failures) == 1000
+        assert caught.value is failures[-1]

@@ -2,8 +2,10 @@
 
 `snapshot`, each module built on those before it:
 
-    report.py       what a snapshot consists of: plain strings and numbers
+    ask.py          questions to a loop, which may be running in another thread
+    parts.py        what a snapshot consists of: plain strings and numbers
     render.py       the same as a tree of text
+    report.py       the snapshot itself, which is made of these
     sights.py       the tasks of a loop, sorted by the instructions at which they stand
     guesses.py      locks that may be held, by what a task knows
     blocks.py       locks that are held and timeouts that run, by the open blocks of a task
@@ -15,6 +17,5 @@ What others make of it:
 
     dump.py         a snapshot whenever the process gets a signal
     loop_watch.py   what blocks the event loop
-    ask.py          questions to a loop from another thread
     health.py       live and ready
 """

@@ -1,20 +1,25 @@
-"""Questions that only the thread of an event loop can answer."""
+"""Questions to an event loop, which may be running in another thread."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import time
 from collections.abc import Callable
+from types import FunctionType
 from typing import TypeVar
 
 from async_plus import _checks
 
-__all__ = ["PATIENCE", "ask", "checked_loop"]
+__all__ = ["PATIENCE", "ask", "checked_loop", "read_while_changing", "time_of"]
 
 _T = TypeVar("_T")
 
 # Seconds for the answer. Probes and scrapes are not patient either.
 PATIENCE = 0.5
+
+# How often something is read that another thread changes at the same time. As often as asyncio.all_tasks() tries it.
+_ATTEMPTS = 1000
 
 
 def checked_loop(loop: object, missing: str) -> asyncio.AbstractEventLoop:
@@ -30,6 +35,27 @@ def checked_loop(loop: object, missing: str) -> asyncio.AbstractEventLoop:
     if not isinstance(found, asyncio.AbstractEventLoop):
         raise TypeError(f"loop must be an event loop, got {_checks.kind(found)}")
     return found
+
+
+def time_of(loop: asyncio.AbstractEventLoop) -> float:
+    """Tell the time of *loop*; that of uvloop stands still while a step takes long, and the loop sleeps."""
+    if isinstance(type(loop).time, FunctionType):
+        return loop.time()
+    return max(loop.time(), time.monotonic())
+
+
+def read_while_changing(read: Callable[[], _T]) -> _T:
+    """Return what *read* copies. It is called again if it fails, since the loop may run on and change the original.
+
+    Raises:
+        RuntimeError: It failed each time.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return read()
+        except RuntimeError:  # dictionary changed size during iteration
+            pass
+    return read()
 
 
 def ask(loop: asyncio.AbstractEventLoop, question: Callable[[], _T]) -> _T | None:

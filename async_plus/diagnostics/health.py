@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from async_plus.diagnostics.ask import PATIENCE, ask, checked_loop
+from async_plus.diagnostics.ask import PATIENCE, ask, checked_loop, time_of
 from async_plus.diagnostics.cycles import order
 from async_plus.diagnostics.loop_watch import LoopWatch, watches_of
 from async_plus.diagnostics.parts import ServiceInfo
 from async_plus.diagnostics.services import attempts_in, supervisors_of
-from async_plus.diagnostics.sights import look, sure
-from async_plus.diagnostics.snapshot import _now
+from async_plus.diagnostics.sights import look
 from async_plus.engine.per_loop import peek
 from async_plus.stacks.names import plain
 from async_plus.supervision.child import ChildState
@@ -72,8 +71,8 @@ def health(loop: asyncio.AbstractEventLoop | None = None) -> Health:
 
 def all_services(loop: asyncio.AbstractEventLoop) -> list[tuple[str | None, ServiceInfo]]:
     """Return every service of *loop* with the name of its supervisor, if it has one. In the loop's thread only."""
-    now = _now(loop)
-    attempts = attempts_in(look(sure(lambda: asyncio.all_tasks(loop))))
+    now = time_of(loop)
+    attempts = attempts_in(look(asyncio.all_tasks(loop)))
     # Tasks come in no order. Two answers of the same are to be the same.
     alone = sorted((attempt.info(now, _no_tasks) for attempt in attempts), key=lambda service: order(service.name))
     found: list[tuple[str | None, ServiceInfo]] = [(None, service) for service in alone]

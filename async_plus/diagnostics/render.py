@@ -86,9 +86,7 @@ def _head(
     return 0, f"{count:,} task{'' if count == 1 else 's'}" + (told and f": {told}")
 
 
-def _within(
-    supervisors: Iterable[SupervisorInfo], services: Iterable[ServiceInfo]
-) -> Iterator[Sequence[TaskInfo]]:
+def _within(supervisors: Iterable[SupervisorInfo], services: Iterable[ServiceInfo]) -> Iterator[Sequence[TaskInfo]]:
     for service in services:
         yield service.tasks
         yield from _within(service.supervisors, ())

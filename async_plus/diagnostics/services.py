@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from async_plus.diagnostics.ask import read_while_changing
 from async_plus.diagnostics.parts import ServiceInfo, SupervisorInfo, TaskInfo
-from async_plus.diagnostics.sights import Shape, Sight, sure
+from async_plus.diagnostics.sights import Shape, Sight
 from async_plus.engine.per_loop import peek
 from async_plus.stacks.names import plain, type_name
 from async_plus.supervision.child import Child, ChildState
@@ -21,8 +22,8 @@ from async_plus.supervision.vitals import Signs
 
 __all__ = ["Attempt", "attempts_in", "supervisors_of"]
 
-# Supervisors in each other. They may nest for ever, but what goes through a snapshot, json.dumps() for one, calls itself
-# for every level.
+# Supervisors in each other. They may nest for ever, but what goes through a snapshot, as json.dumps() does, calls
+# itself for every level.
 _MAX_DEPTH = 20
 
 # What the tasks of an attempt look like.
@@ -86,7 +87,7 @@ def supervisors_of(loop: asyncio.AbstractEventLoop, now: float, tasks: _Tasks) -
     registered = peek(loop, entered)
     if registered is None:
         return ()
-    children: dict[Supervisor, tuple[Child, ...]] = sure(
+    children: dict[Supervisor, tuple[Child, ...]] = read_while_changing(
         lambda: {supervisor: supervisor.children for supervisor in list(registered.values()) if supervisor._is_open}
     )
     below = _below(children)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import CancelledError, Future, Task
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import CoroutineType
 from typing import Any, TypeAlias
 
@@ -25,7 +25,7 @@ from async_plus.stacks.waiters import (
 )
 from async_plus.stacks.walk import FutureIter, variable
 
-__all__ = ["Shape", "Sight", "look", "sure"]
+__all__ = ["Shape", "Sight", "look"]
 
 # For a type checker, which makes something unknown of them.
 _COROUTINE: Any = CoroutineType
@@ -33,20 +33,6 @@ _TASK: Any = Task
 
 # Those of asyncio itself, whose methods are no code of the user's.
 _PLAIN_FUTURES = frozenset[type[object]]({Future, Task})
-
-# How often an attempt is made to copy what another thread changes at the same time.
-_ATTEMPTS = 1000
-
-
-def sure(copy: Callable[[], Any]) -> Any:
-    """Call *copy* again if it fails, since the loop may run on in its own thread, and change what is copied."""
-    for _ in range(_ATTEMPTS):
-        try:
-            return copy()
-        except RuntimeError:  # dictionary changed size during iteration
-            pass
-    return copy()
-
 
 # A task, the innermost coroutine of its chain, and what that waits for.
 Seen: TypeAlias = tuple[Task[Any], object, object]
@@ -278,9 +264,7 @@ def look(tasks: Iterable[Task[Any]]) -> list[Shape]:
     return list(shapes.values())
 
 
-def _look_closer(
-    task: Task[Any], shapes: dict[_Key, Shape], places: dict[tuple[int, int], Place]
-) -> None:
+def _look_closer(task: Task[Any], shapes: dict[_Key, Shape], places: dict[tuple[int, int], Place]) -> None:
     found = chain(task)
     key = tuple(number for link in found.links for number in (id(link.code), link.lasti))
     shape = shapes.get(key)

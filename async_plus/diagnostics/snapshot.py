@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from asyncio import Task
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
-from types import FunctionType
 from typing import Any
 
-from async_plus.diagnostics.ask import checked_loop
+from async_plus.diagnostics.ask import checked_loop, read_while_changing, time_of
 from async_plus.diagnostics.blocks import Locks
 from async_plus.diagnostics.cycles import cycles_of, order
 from async_plus.diagnostics.parts import ScopeInfo, TaskInfo, WaitCycle, WaitInfo
 from async_plus.diagnostics.render import merged
 from async_plus.diagnostics.report import Snapshot
 from async_plus.diagnostics.services import attempts_in, supervisors_of
-from async_plus.diagnostics.sights import Shape, Sight, look, sure
+from async_plus.diagnostics.sights import Shape, Sight, look
 from async_plus.engine.long_waits import Entry, Registers, place_of, title_of
 from async_plus.engine.owned import owners_of
 from async_plus.engine.per_loop import peek
@@ -62,20 +60,13 @@ def snapshot(loop: asyncio.AbstractEventLoop | None = None) -> Snapshot:
         snapper.let_go()
 
 
-def _now(loop: asyncio.AbstractEventLoop) -> float:
-    """Tell the time of *loop*; that of uvloop stands still while a step takes long, and the loop sleeps."""
-    if isinstance(type(loop).time, FunctionType):
-        return loop.time()
-    return max(loop.time(), time.monotonic())
-
-
 class _Snapper:
     """One look at a loop. It refers to all that was seen, so it lives no longer than the call."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._now = _now(loop)
-        self._shapes = look(sure(lambda: asyncio.all_tasks(loop)))
+        self._now = time_of(loop)
+        self._shapes = look(asyncio.all_tasks(loop))
         self._locks = Locks(self._shapes)
         self._cycles = cycles_of(self._shapes, self._locks)
         self._attempts = attempts_in(self._shapes)
@@ -169,7 +160,7 @@ class _Snapper:
 
     def _waits(self) -> tuple[WaitInfo, ...]:
         registers = peek(self._loop, Registers)
-        entries: list[Entry] = [] if registers is None else sure(registers.in_progress)
+        entries: list[Entry] = [] if registers is None else read_while_changing(registers.in_progress)
         if not entries:
             return ()
         sights = {id(sight.task): sight for shape in self._shapes for sight in shape.sights}

@@ -18,6 +18,7 @@ __all__ = ["run", "run_coroutine", "why_not"]
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
+
 def run(
     main: Callable[[*_Ts], Coroutine[Any, Any, _T]],
     *args: *_Ts,
