@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import async_plus
 from benchmarks import growth
 from benchmarks.measure import DEFAULT, LOOPS, Ratio, measure
 from benchmarks.report import Table, setting, write_json
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     points: list[growth.Point] = []
     flurries: list[Storm] = []
     results = []
-    print("  ".join(f"{name}: {value}" for name, value in setting().items()))
+    print("  ".join(f"{name}: {value}" for name, value in setting().items()), f" in {Path(async_plus.__file__).parent}")
     with Table(steps) as table:
         table.head()
         for loop in loops:

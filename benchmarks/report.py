@@ -117,7 +117,6 @@ def setting() -> dict[str, str]:
         **{name: importlib.metadata.version(name) for name in ("wrapt", *PEERS) if importlib.util.find_spec(name)},
         "cores": str(os.cpu_count()),
         "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-        "measured": str(Path(async_plus.__file__).parent),
     }
 
 
@@ -125,15 +124,18 @@ def write_json(
     path: str, rounds: int, results: Iterable[Result], points: Iterable[Point], storms: Iterable[Storm]
 ) -> None:
     """Write all figures to the file *path*, or print them if it is ``-``."""
-    document = {
-        "setting": setting(),
-        "rounds": rounds,
+    lists = {
         "rows": [asdict(result) | {"kept": result.kept} for result in results],
         "growth": [asdict(point) for point in points],
         "storms": [asdict(storm) for storm in storms],
     }
-    text = json.dumps(document, indent=2)
+    # A line for each, so that versions of the file can be compared.
+    parts = [f'"setting": {json.dumps(setting())}', f'"rounds": {rounds}']
+    for name, entries in lists.items():
+        lines = ",\n".join(map(json.dumps, entries))
+        parts.append(f'"{name}": [\n{lines}\n]')
+    text = "{\n" + ",\n".join(parts) + "\n}\n"
     if path == "-":
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
     else:
-        Path(path).write_text(text + "\n")
+        Path(path).write_text(text)

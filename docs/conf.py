@@ -17,7 +17,7 @@ author = "async_plus contributors"
 copyright = author  # noqa: A001  # that is what Sphinx calls it
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "command_line"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "command_line", "benchmark_figures"]
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 # Of what only "::" announces: commands, mostly, and output.

@@ -94,6 +94,22 @@ def test_every_option_of_the_command_line_is_shown(load):
     assert all(text for options in groups.values() for _, text in options)
 
 
+def test_every_figure_of_the_benchmarks_comes_from_what_was_measured(load):
+    """The tables of the page are made of the files that the benchmarks have written, and are as wide as their heads."""
+    page = (DOCS / "explanation" / "benchmarks.rst").read_text()
+    figures = load("benchmark_figures")
+    measured = figures.load()
+
+    assert list(measured) == ["3.11", "3.13"]
+    assert re.findall(r"^\.\. benchmark-figures:: (\w+)$", page, re.M) == [*figures.FIGURES]
+    for make in figures.FIGURES.values():
+        made = make(measured)
+        if not isinstance(made, str):
+            head, *rows = made
+            assert rows
+            assert {len(row) for row in rows} == {len(head)}
+
+
 def test_every_state_and_the_special_exit_code_are_explained():
     """The words that logs, snapshots and probes use."""
     rows = re.findall(r"^   \* - ``(\w+)``$", REFERENCE["services"], re.M)
