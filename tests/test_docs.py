@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import logging
 import re
 import sys
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_every_event_shows_what_its_log_line_looks_like(load):
         if isinstance(kind := getattr(events, name), type) and issubclass(kind, events.Event)
     } - {"Event"}
     assert all(str(event) for examples in lines.values() for event in examples)
+
+
+def test_the_log_on_the_first_page_is_what_the_events_say(load):
+    """Its program runs for ever on feeds that are not there, so no test can make it log that."""
+    examples = [event for examples in load("event_lines").LINES.values() for event in examples]
+    said = [f"{logging.getLevelName(event.level)} {event}" for event in examples]
+
+    shown = re.findall(r"^    (WARNING .*)$", (DOCS / "index.rst").read_text(), re.M)
+    assert len(shown) == 4
+    assert [line for line in shown if line not in said] == []
 
 
 def test_every_option_of_the_command_line_is_shown(load):
