@@ -430,6 +430,57 @@ class TestCancelled:
             ("ERROR", f"task 'test_result_of Remote' failed with {found}, not raised by result_of: it ends otherwise")
         ]
 
+    async def test_a_second_cancellation_while_the_error_is_asked_for(self, caplog, monkeypatch):
+        """It changes nothing: the error is logged, and the first cancellation raised."""
+        remote, answer = Remote(), asyncio.Event()
+
+        async def exception():
+            await answer.wait()
+            return remote.inner.exception()
+
+        monkeypatch.setattr(remote, "exception", exception)
+        task = await start(result_of(remote))
+        remote.inner.set_exception(Boom())
+        task.cancel("first")
+        await turns()
+        task.cancel("second")
+        await turns()
+        assert not task.done()
+        answer.set()
+
+        with pytest.raises(asyncio.CancelledError, match="first"):
+            await task
+        assert messages(caplog) == [
+            ("ERROR", "task 'test_result_of Remote' failed with Boom, not raised by result_of: it ends otherwise")
+        ]
+
+    @pytest.mark.parametrize("method", ["cancel", "exception"])
+    async def test_a_client_that_raises_the_error_of_asyncio(self, caplog, monkeypatch, method):
+        """It does not pass for the cancellation of the caller, who still waits for the end of the job."""
+        remote = Remote()
+
+        def fail():
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(remote, method, fail)
+        task = await start(result_of(remote))
+        if method == "exception":
+            remote.inner.set_exception(Boom())
+        task.cancel()
+        if method == "cancel":
+            await turns()
+            assert not task.done()
+            remote.inner.set_result(None)
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert messages(caplog) == [
+            (
+                "ERROR",
+                "task 'test_result_of Remote' failed with CancelledError, not raised by result_of: it ends otherwise",
+            )
+        ]
+
     @pytest.mark.parametrize("at_once", [True, False])
     async def test_a_cancellation_that_fails_is_logged(self, caplog, monkeypatch, at_once):
         """The job goes on then, and is waited for."""

@@ -82,14 +82,19 @@ class _Wait:
         self._answer: asyncio.Task[None] | None = None
 
     async def until_done(
-        self, future: ForeignFuture[Any], fetch: asyncio.Future[Any] | None = None
+        self,
+        future: ForeignFuture[Any],
+        fetch: asyncio.Future[Any] | None = None,
+        outer: CancelledError | None = None,
     ) -> CancelledError | None:
         """Wait until *future* is done, or *fetch*, which gets its result. Cancel it if the host is cancelled, once.
+
+        Args:
+            outer: The first cancellation of the host, if that came before. Nothing is cancelled then.
 
         Returns:
             The first cancellation of the host.
         """
-        outer: CancelledError | None = None
         try:
             if fetch is None:
                 future.add_done_callback(self._on_done)
@@ -140,7 +145,8 @@ def _cancel(future: ForeignFuture[Any]) -> asyncio.Task[None] | None:
     name = _name(future)
     try:
         answer = future.cancel()
-    except Exception as exc:
+    except (CancelledError, Exception) as exc:
+        # asyncio's own CancelledError would pass for that of the host.
         _lose(name, exc)
         return None
     if not inspect.isawaitable(answer):
@@ -161,23 +167,29 @@ def _lose(name: str, exc: BaseException) -> None:
     events.emit(events.LateFailure(task=name, owner="result_of", exception=exc))
 
 
-async def _lose_error_of(future: ForeignFuture[Any], fetch: asyncio.Future[Any] | None) -> None:
-    """Log what *future* failed with, or what *fetch* did, if there is one."""
+async def _lose_error_of(
+    future: ForeignFuture[Any], fetch: asyncio.Future[Any] | None, outer: CancelledError
+) -> None:
+    """Log what *future* failed with, or what *fetch* did, if there is one, for a host that *outer* has cancelled."""
     error: Any = None
+    asked: asyncio.Future[Any] | None = None
     try:
         if fetch is not None:
             error = None if fetch.cancelled() else fetch.exception()
         elif not future.cancelled():
             error = future.exception()
             if _is_awaitable(future, error):
-                error = await error
-    except Exception as exc:
+                # In a task of its own, since the host may be cancelled again.
+                asked = asyncio.ensure_future(error)
+                await _Wait(asked.get_loop()).until_done(future, asked, outer)
+                error = asked.result()
+    except (CancelledError, Exception) as exc:
         error = exc
     try:
         if error is not None and not future.cancelled():
             _lose(_name(future), error)
     finally:
-        del error, future, fetch
+        del error, asked, future, fetch, outer
 
 
 async def _result_of(given: _Given) -> Any:
@@ -198,7 +210,7 @@ async def _result_of(given: _Given) -> Any:
             outer = await _Wait(loop).until_done(future, fetch)
             if outer is None:
                 return fetch.result()
-        await _lose_error_of(future, fetch)
+        await _lose_error_of(future, fetch, outer)
         raise outer
     except (CancelledError, Exception) as exc:
         # It was cancelled, or what ran there raised asyncio's own CancelledError, which would pass for ours.
@@ -261,7 +273,8 @@ def result_of(future: ForeignFuture[_T], /) -> Coroutine[Any, Any, _T]:
             raise
 
     An error is raised as it is, or logged if the caller was cancelled before. A coroutine that never starts cancels the
-    future too, without waiting for it.
+    future too, without waiting for it. (A future of `asyncio.run_coroutine_threadsafe` has ended as soon as it is
+    cancelled, when the coroutine in the other loop may still be cleaning up: it is waited for no longer than that.)
 
     Args:
         future: A `concurrent.futures.Future`, or one that has its methods. Those of Dask do; with a client that is not
