@@ -116,6 +116,8 @@ class SupervisionCollector(Collector):
             metrics.lag.add_metric([], max(watch.lag for watch in watches))
 
     def _label(self, name: str) -> str:
+        # That of a file, say, may hold bytes that are no text. They would cost the whole scrape.
+        name = name.encode(errors="backslashreplace").decode()
         if name not in self._names and len(self._names) >= MOST:
             return OTHERS
         self._names[name] = None

@@ -168,6 +168,24 @@ class TestLabels:
             scope.cancel()
         assert of(samples, "async_plus_service_up") == {"feed": 50}
 
+    async def test_a_name_that_is_no_text_costs_no_scrape(self, scrape):
+        """A lone surrogate stands for a byte of a file name, say, and cannot be sent. The rest is sent as it is."""
+        names = ["feed of caf\udce9", 'a "b"\n\\c', "100% é", ""]
+
+        async def fail():
+            raise Boom
+
+        tasks = [asyncio.create_task(supervised(name=name, delays=[1000])(fail)()) for name in names]
+        await turns()
+
+        samples = await asyncio.to_thread(scrape)
+
+        # An empty name is none.
+        labels = ["feed of caf\\udce9", 'a "b"\n\\c', "100% é", fail.__qualname__]
+        assert of(samples, "async_plus_service_up") == dict.fromkeys(labels, 0)
+        assert of(samples, "async_plus_service_restarts_total") == dict.fromkeys(labels, 1)
+        await cancel_and_wait(*tasks)
+
     async def test_names_that_are_made_up_share_one_label(self, scrape, monkeypatch):
         """From a number on that no program declares."""
         monkeypatch.setattr(tally, "MOST", 3)
