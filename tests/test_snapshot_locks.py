@@ -387,15 +387,20 @@ class TestRunningHolders:
                 finally:
                     look()
 
+        async def several(lock, look):
+            async with contextlib.nullcontext() as other, contextlib.nullcontext(lock):
+                look()
+                del other
+
         async def taken(lock, look):
             lock.acquire().close()
             look()
 
-        for holding in (block, further_out, handlers, taken):
+        for holding in (block, further_out, handlers, several, taken):
             assert set(await self.look(park, holding)) == {"Lock.acquire" + RUNNING}
 
     async def test_whoever_runs_outside_of_it_does_not(self, park):
-        """Before and after it; nor is a module or a class looked into."""
+        """Before and after it, and in that of something else; nor is a module or a class looked into."""
 
         async def around(lock, look):
             look()
@@ -403,11 +408,17 @@ class TestRunningHolders:
                 pass
             look()
 
+        async def in_another(lock, look):
+            async with contextlib.nullcontext(lock):
+                pass
+            async with contextlib.nullcontext():
+                look()
+
         async def in_a_class(lock, look):
             scope = {"lock": lock, "look": look, "contextlib": contextlib}
             exec("with contextlib.nullcontext(lock):\n    look()", scope)
 
-        for holding in (around, in_a_class):
+        for holding in (around, in_another, in_a_class):
             assert set(await self.look(park, holding)) == {"Lock.acquire"}
 
     def test_a_task_that_runs_in_another_thread_is_looked_at_there(self):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dis
 import gc
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -29,6 +30,9 @@ __all__ = ["has_taken", "held_while_running", "within_reach"]
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"})
 
 _CALLS = ("acquire", "release")
+
+# Of a variable, be it local, global or a closure's.
+_LOADS = re.compile("LOAD_(FAST|DEREF|GLOBAL|NAME)")
 
 # Of types that are no built-in ones.
 _HEAP_TYPE = 1 << 9
@@ -55,12 +59,16 @@ def within_reach(owner: object) -> set[int]:
     if frame is None:
         return set()
     # Only the garbage collector is asked, as in blocks.py.
-    return set(_known(gc.get_referents(owner), frame))
+    return set(_known((*gc.get_referents(owner), *(_global(frame, name) for name in frame.f_code.co_names))))
 
 
-def _known(variables: Iterable[object], frame: FrameType) -> Iterator[int]:
+def _global(frame: FrameType, name: str) -> object:
     # By the dict's own method, since what exec() was given for globals may be of the user's own kind.
-    for thing in (*variables, *(dict[str, object].get(frame.f_globals, name) for name in frame.f_code.co_names)):
+    return dict[str, object].get(frame.f_globals, name)
+
+
+def _known(variables: Iterable[object]) -> Iterator[int]:
+    for thing in variables:
         yield id(thing)
         inner: list[Any] = gc.get_referents(thing) if type_of(thing) is CellType else [thing]
         for known in inner:
@@ -101,20 +109,42 @@ if sys.version_info >= (3, 13):  # pragma: >=3.13 cover
         # The variables of a module or a class are a namespace of the user's. We ourselves know every lock by now.
         if not code.co_flags & inspect.CO_OPTIMIZED or is_internal(code.co_filename):
             return
-        if has_taken(code, frame.f_lasti) or _is_in_block(code, frame.f_lasti):
-            found.update(_known(frame.f_locals.values(), frame))
+        variables = frame.f_locals
+        taken = has_taken(code, frame.f_lasti)
+        names = (*variables, *code.co_names) if taken else _names_in_heads(code, frame.f_lasti)
+        found.update(_known(variables[name] if name in variables else _global(frame, name) for name in names))
 
-    def _is_in_block(code: CodeType, lasti: int) -> bool:
-        # What is raised in a block goes to the block's exit, perhaps by way of other handlers in it.
+    def _names_in_heads(code: CodeType, lasti: int) -> set[str]:
+        """Return the variables in the lines that open the blocks which the instruction at *lasti* is in.
+
+            async with self.pool.lock, timeout(5):      # self and timeout
+
+        What else the function knows is no lock that it holds by these blocks.
+        """
         bytecode = dis.Bytecode(code)
         handlers: Any = getattr(bytecode, "exception_entries", ())
-        exits = {first.offset for first, second in pairwise(bytecode) if second.opname == "WITH_EXCEPT_START"}
+        # What is raised in a block goes to the block's exit, perhaps by way of other handlers in it. The exit has the
+        # lines of the head.
+        exits: dict[int, Any] = {
+            first.offset: second.positions
+            for first, second in pairwise(bytecode)
+            if second.opname == "WITH_EXCEPT_START"
+        }
+        lines: set[int] = set()
         seen: set[int] = set()
         target: int | None = lasti
         while target is not None and target not in seen:
             seen.add(target)
+            if target in exits:
+                head = exits[target]
+                lines.update(range(head.lineno, (head.end_lineno or head.lineno) + 1))
             target = next((entry.target for entry in handlers if entry.start <= target < entry.end), None)
-        return not seen.isdisjoint(exits)
+        loads = [instruction for instruction in bytecode if instruction.line_number in lines]
+        return {name for load in loads if _LOADS.search(load.opname) for name in _names(load.argval)}
+
+    def _names(argval: str | tuple[str, ...]) -> tuple[str, ...]:
+        # Some instructions load two variables, or load one and store another.
+        return (argval,) if isinstance(argval, str) else argval
 
 else:  # pragma: <3.13 cover
 
