@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from async_plus._version import __version__
 from async_plus.decorators import entry_point, impatient, supervised, watched
 from async_plus.engine.delayer import RetryDelayer
-from async_plus.engine.foreign import result_of
 from async_plus.engine.gather import try_gather
 from async_plus.engine.owned import UnexpectedCancellation, cancel_and_wait
 from async_plus.engine.scope import task_scope
@@ -56,8 +55,6 @@ from async_plus.events import (
 )
 from async_plus.runner import run, stopping
 from async_plus.stacks import Parked, Place, register_waiter
-from async_plus.supervision.child import Child, ChildState
-from async_plus.supervision.supervisor import Supervisor
 from async_plus.supervision.vitals import Hung, heartbeat, ready
 
 if TYPE_CHECKING:
@@ -67,6 +64,9 @@ if TYPE_CHECKING:
     from async_plus.diagnostics.parts import ScopeInfo, ServiceInfo, SupervisorInfo, TaskInfo, WaitCycle, WaitInfo
     from async_plus.diagnostics.report import Snapshot
     from async_plus.diagnostics.snapshot import snapshot
+    from async_plus.engine.foreign import result_of
+    from async_plus.supervision.child import Child, ChildState
+    from async_plus.supervision.supervisor import Supervisor
 
 __all__ = [
     "AttemptFailed",
@@ -135,20 +135,25 @@ __all__ = [
     "watched",
 ]
 
-# Imported when they are asked for: most programs never do, and would wait for them at every start.
+# Imported when they are asked for: most programs never do, and would wait for them at every start. What tells of a
+# failure is not among them, since a process that has run out of open files, say, can import nothing any more.
 _LATE = {
+    "Child": "async_plus.supervision.child",
+    "ChildState": "async_plus.supervision.child",
     "Health": "async_plus.diagnostics.health",
     "LoopWatch": "async_plus.diagnostics.loop_watch",
     "ScopeInfo": "async_plus.diagnostics.parts",
     "ServiceInfo": "async_plus.diagnostics.parts",
     "SignalDump": "async_plus.diagnostics.dump",
     "Snapshot": "async_plus.diagnostics.report",
+    "Supervisor": "async_plus.supervision.supervisor",
     "SupervisorInfo": "async_plus.diagnostics.parts",
     "TaskInfo": "async_plus.diagnostics.parts",
     "WaitCycle": "async_plus.diagnostics.parts",
     "WaitInfo": "async_plus.diagnostics.parts",
     "dump_on_signal": "async_plus.diagnostics.dump",
     "health": "async_plus.diagnostics.health",
+    "result_of": "async_plus.engine.foreign",
     "snapshot": "async_plus.diagnostics.snapshot",
     "watch_loop": "async_plus.diagnostics.loop_watch",
 }

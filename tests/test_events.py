@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import inspect
 import io
 import json
 import logging
@@ -459,8 +461,13 @@ class TestEvents:
     @each_event
     def test_an_event_cannot_be_changed(self, event):
         """Subscribers share one event, so that none of them may alter what the next one sees."""
-        with pytest.raises(dataclasses.FrozenInstanceError):
+        with pytest.raises(dataclasses.FrozenInstanceError) as changed:
             event.level = 0
+        with pytest.raises(dataclasses.FrozenInstanceError) as deleted:
+            del event.level
+
+        assert str(changed.value) == "cannot assign to field 'level'"
+        assert str(deleted.value) == "cannot delete field 'level'"
 
     @each_event
     def test_an_event_is_small(self, event):
@@ -514,6 +521,46 @@ class TestEvents:
         facts = (f"{field.name}={getattr(event, field.name)!r}" for field in dataclasses.fields(event))
 
         assert repr(event) == f"{type(event).__name__}({', '.join(facts)})"
+
+    @each_event
+    def test_an_event_tells_how_it_is_made(self, event):
+        """Each fact by its name, so that a test of the user's can make one without looking at the source."""
+        parameters = inspect.signature(type(event)).parameters.values()
+
+        assert [parameter.name for parameter in parameters] == [field.name for field in dataclasses.fields(event)]
+        assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
+        assert str(inspect.signature(events.Stopped)) == (
+            "(*, level: 'int' = 20, service: 'str', attempt: 'int', restart: 'int | None' = None)"
+        )
+
+    def test_an_event_that_lacks_a_fact_is_not_made(self):
+        """Nor one with a fact that it does not have; each is named."""
+        with pytest.raises(TypeError) as lacking:
+            events.Stopped(level=logging.INFO, restart=1)
+        with pytest.raises(TypeError) as wrong:
+            events.Stopped(service="feed", attempt=1, restarts=1, name="feed")
+
+        assert str(lacking.value) == "Stopped needs service, attempt"
+        assert str(wrong.value) == "Stopped has no restarts, name: its facts are level, service, attempt, restart"
+
+    @each_event
+    def test_an_event_is_a_dataclass(self, event):
+        """Libraries that know dataclasses know what to do with one."""
+        facts = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+
+        assert dataclasses.is_dataclass(event)
+        assert type(event)(**facts) == event
+        assert dataclasses.asdict(events.Stopped(service="feed", attempt=3)) == {
+            "level": logging.INFO, "service": "feed", "attempt": 3, "restart": None
+        }  # fmt: skip
+
+    def test_a_copy_of_an_event_equals_it(self):
+        """Shallow or deep, or on its way through another process."""
+        event = events.LoopBlocked(blocked_for=0.5, task="feed", blocked_at=HERE, stack=(HERE,))
+
+        for again in (copy.copy(event), copy.deepcopy(event), pickle.loads(pickle.dumps(event))):
+            assert again is not event
+            assert again == event
 
     def test_a_bare_event_has_no_words(self):
         """`Event` is what all have in common, and is never sent itself."""

@@ -15,7 +15,6 @@ import sys
 from asyncio import CancelledError
 from collections.abc import Iterable, Iterator
 from contextvars import Context
-from dataclasses import dataclass
 from types import CodeType, CoroutineType, FrameType, MethodType
 from typing import Any, Literal, TypeAlias, cast
 
@@ -49,15 +48,19 @@ BATCH = 50
 MANY = 64
 
 
-@dataclass(frozen=True, slots=True)
 class Patience:
     """The checked options of an impatient wait. No wait is long if *log_after* is infinite."""
 
-    log_after: float
-    log_completion: LogCompletion
-    log_level: int | None
-    stacklevel: int
-    always: bool
+    __slots__ = ("always", "log_after", "log_completion", "log_level", "stacklevel")
+
+    def __init__(
+        self, log_after: float, log_completion: LogCompletion, log_level: int | None, stacklevel: int
+    ) -> None:
+        self.log_after = log_after
+        self.log_completion = log_completion
+        self.log_level = log_level
+        self.stacklevel = stacklevel
+        self.always = log_completion == "always"
 
 
 # What is kept of a wait that is not long yet, as cheap as it can be: since when, the task, what is awaited, the

@@ -80,7 +80,7 @@ def _check(log_after: Any, log_completion: Any, log_level: Any, stacklevel: Any)
     if log_level is not None:
         _checks.count("log_level", log_level, least=0)
     _checks.count("stacklevel", stacklevel, least=0)
-    return Patience(seconds, log_completion, log_level, stacklevel, log_completion == "always")
+    return Patience(seconds, log_completion, log_level, stacklevel)
 
 
 class _Usual(dict[float, Patience]):
