@@ -15,6 +15,7 @@ from typing import Any
 from event_lines import LINES
 from sphinx.pycode import ModuleAnalyzer
 
+from async_plus.engine.owned import WARN_AFTER
 from async_plus.events import Event
 
 
@@ -24,7 +25,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", show_examples, priority=400)
     app.connect("autodoc-process-docstring", show_facts, priority=400)
     app.connect("autodoc-process-docstring", drop_first_version, priority=900)
-    app.connect("autodoc-process-signature", hide_empty_signature)
+    app.connect("autodoc-process-signature", tidy_signature)
     return {"parallel_read_safe": True}
 
 
@@ -89,8 +90,15 @@ def drop_first_version(app: Any, what: str, name: str, obj: object, options: obj
             del lines[at:]
 
 
-def hide_empty_signature(
+def tidy_signature(
     app: Any, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
 ) -> tuple[str, str] | None:
-    """Show no parameters of a class that a page gives as ``Child()``: users get its objects, and make none."""
-    return ("", "") if what == "class" and signature == "()" else None
+    """Show no parameters of a class that a page gives as ``Child()``: users get its objects, and make none.
+
+    A default is shown as its value, where the code has a name for it.
+    """
+    if what == "class" and signature == "()":
+        return "", ""
+    if signature and "WARN_AFTER" in signature:
+        return signature.replace("WARN_AFTER", f"{WARN_AFTER:g}"), returns or ""
+    return None
