@@ -14,7 +14,7 @@ from loops import factories
 
 from async_plus.testing import wants_virtual_time
 
-pytest_plugins = ["async_plus.testing", "pytester"]
+pytest_plugins = ["async_plus.testing", "pytester", "shared_fixtures"]
 
 # A deadline measures the machine. Found examples are kept as tests, so that a run on CI is the same every time.
 hypothesis.settings.register_profile("dev", deadline=None)

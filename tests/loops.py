@@ -11,6 +11,8 @@ import sys
 import warnings
 from collections.abc import Callable
 
+import pytest
+
 from async_plus.testing import VirtualClock, VirtualClockLoop
 from async_plus.testing.clock import deadlock
 
@@ -193,3 +195,12 @@ def factories(*, virtual: bool) -> dict[str, Callable[[], asyncio.AbstractEventL
     if uvloop is not None:
         found["uvloop"] = VirtualUvloop if virtual else Uvloop
     return found
+
+
+def _on_each(found):
+    return pytest.mark.parametrize("loop_factory", found.values(), ids=found)
+
+
+# For tests that run a loop themselves. A coroutine function runs on each loop without being told to.
+each_loop = _on_each(factories(virtual=False))
+each_virtual_loop = _on_each(factories(virtual=True))

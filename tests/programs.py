@@ -6,12 +6,14 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 RECIPES = Path(__file__).parent.parent / "recipes"
+
+# Python's warnings are errors.
+STRICT = [sys.executable, "-X", "dev", "-W", "error"]
 
 
 def load(name: str) -> ModuleType:
@@ -26,12 +28,25 @@ def load(name: str) -> ModuleType:
     return module
 
 
+def run_recipe(*command: str, python: Sequence[str] = STRICT) -> str:
+    """Run a recipe to its end in a process of its own, and return its log, in which nothing is wrong."""
+    done = subprocess.run([*python, *command], cwd=RECIPES, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    return "\n".join(_told(done.stderr))
+
+
+def _told(log: str) -> list[str]:
+    """The lines of *log*, without those of asyncio's debug mode on a machine that is busy with other things."""
+    return [line for line in log.splitlines() if not re.search(r"Executing <.*> took \d+\.\d+ seconds$", line)]
+
+
 class RecipeProgram:
-    """A recipe in a process of its own, for which Python's warnings are errors."""
+    """A recipe in a process of its own, which is signalled while it runs."""
 
     def __init__(self, *command: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", *command],
+            [*STRICT, *command],
             cwd=RECIPES,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -54,20 +69,4 @@ class RecipeProgram:
     def end(self) -> tuple[int, list[str]]:
         """Return the exit code and the messages that it has logged since the last look."""
         _, said = self.process.communicate(timeout=60)
-        return self.process.returncode, [re.sub(r"^\S+ \w+ +", "", line) for line in said.splitlines()]
-
-
-@pytest.fixture
-def start_recipe():
-    """Starts recipes, none of which outlives the test."""
-    programs = []
-
-    def start(*command):
-        programs.append(RecipeProgram(*command))
-        return programs[-1]
-
-    yield start
-    for program in programs:
-        with program.process as process:
-            if process.poll() is None:
-                process.kill()
+        return self.process.returncode, [re.sub(r"^\S+ \w+ +", "", line) for line in _told(said)]

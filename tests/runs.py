@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 
 import pytest
-from loops import factories
+from loops import uvloop
 
-each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
+# Of a program in a process of its own: the argument by which `run` and asyncio.Runner make the loop.
+FACTORIES = {"default": "loop_factory=None"}
+if uvloop is not None:
+    FACTORIES["uvloop"] = "loop_factory=__import__('uvloop').new_event_loop"
+each_loop_of_programs = pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 
@@ -19,21 +24,6 @@ TERM, INT = signal.SIGTERM, signal.SIGINT
 def tell_to_stop(signum=TERM):
     """Send a signal to this process; its handler runs before the next line."""
     os.kill(os.getpid(), signum)
-
-
-
-@pytest.fixture
-def exits(monkeypatch):
-    """The codes that this process would have exited with."""
-    codes = []
-
-    def note(code):
-        codes.append(code)
-
-    monkeypatch.setattr(os, "_exit", note)
-    # It would close the handlers of pytest itself.
-    monkeypatch.setattr("logging.shutdown", lambda: codes.append("flushed"))
-    return codes
 
 
 PRELUDE = """
@@ -85,17 +75,17 @@ class Program:
         return self.end()
 
 
-@pytest.fixture
-def start():
-    """Starts programs, none of which outlives the test."""
-    programs = []
+def dump_of(program):
+    """Read one dump of *program*, to its end."""
+    lines = []
+    while not lines or lines[-1] != "===== end of the dump =====":
+        line = program.process.stderr.readline()
+        assert line, lines
+        lines.append(line.removesuffix("\n"))
+    return lines
 
-    def start(source, **env):
-        programs.append(Program(source, **env))
-        return programs[-1]
 
-    yield start
-    for program in programs:
-        with program.process as process:
-            if process.poll() is None:
-                process.kill()
+def said(lines):
+    """What a dump says, without the numbers that differ each time."""
+    first = re.sub(r"process \d+ at [-0-9]+ [:0-9]+ [-+]\d+,", "process N at T,", lines[0])
+    return [first, *(re.sub(r":\d+ in", ":N in", line) for line in lines[1:])]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from async_plus import supervised
+from tools import Boom, elapsed, forever
+
+from async_plus import ready, supervised
 
 
 class Scripted:
@@ -40,6 +42,45 @@ async def run(script, **options):
         return await supervised(**{"name": "feed", **options})(script.run)()
     except Exception as exc:
         return exc
+
+
+class Diary:
+    """What happened to the services that `service` makes, and when."""
+
+    def __init__(self):
+        self.lines = []
+
+    def __call__(self, name, what):
+        self.lines.append((elapsed(), name, what))
+
+    def since(self, when):
+        return [(name, what) for then, name, what in self.lines if then >= when]
+
+    def service(self, name, *, fails=(), ready_after=None, stop_takes=0, **options):
+        """Make a supervised service. Its n-th attempt fails after ``fails[n]`` seconds; later ones run for ever."""
+        left = list(fails)
+
+        @supervised(**{"name": name, "ready": ready_after is not None, "delays": [5]} | options)
+        async def run():
+            self(name, "starts")
+            try:
+                if ready_after is not None:
+                    await asyncio.sleep(ready_after)
+                    self(name, "is ready")
+                    ready()
+                if left:
+                    seconds = left.pop(0)
+                    await asyncio.sleep(seconds)
+                    self(name, "fails")
+                    raise Boom(name)
+                await forever()
+            except asyncio.CancelledError:
+                self(name, "is told")
+                await asyncio.sleep(stop_takes)
+                self(name, "stops")
+                raise
+
+        return run
 
 
 class Service:

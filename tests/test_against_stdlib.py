@@ -94,7 +94,7 @@ class TestFailure:
 class TestLaterErrors:
     """A second one fails, when the first error is on its way to the caller."""
 
-    async def test_gather_loses_them(self, caplog):
+    async def test_gather_loses_later_errors(self, caplog):
         """It marks them as retrieved and shows them to nobody, now or when they are garbage."""
         [released] = futures(1)
         failing = asyncio.create_task(after(released, Bang()))

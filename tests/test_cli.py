@@ -191,7 +191,7 @@ class TestRun:
 class TestFlags:
     """Every option of a policy is a flag."""
 
-    def test_each_option_has_one(self):
+    def test_each_option_of_a_policy_has_a_flag(self):
         """An option that is added to @supervised is added here."""
         assert list(cli.POLICY_FLAGS) == list(inspect.signature(Policy).parameters)
 
@@ -473,8 +473,8 @@ class TestCommand:
         assert capsys.readouterr().out == f"async_plus {async_plus.__version__}\n"
 
     @pytest.mark.parametrize("argv", [["--help"], ["run", "--help"]])
-    def test_it_helps(self, capsys, argv):
-        """With every flag."""
+    def test_its_help_tells_of_every_flag(self, capsys, argv):
+        """Whoever asks for help with everything gets the commands, and of a command the flags."""
         with pytest.raises(SystemExit) as caught:
             cli.main(argv)
         assert caught.value.code == 0

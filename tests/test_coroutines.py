@@ -277,7 +277,7 @@ class TestCoroutineFunctions:
 
         assert asyncio.iscoroutinefunction(Starter())
 
-    def test_an_unmarked_function_does_not(self):
+    def test_an_unmarked_function_is_none(self):
         """Whatever it returns."""
 
         def start():

@@ -6,7 +6,7 @@ import functools
 import operator
 
 import pytest
-from tools import closed, fail, give
+from tools import async_handler, closed, fail, give
 
 import async_plus
 from async_plus._coroutines import mark_coroutine_function
@@ -268,10 +268,6 @@ def test_a_refused_function_is_left_as_it_was():
             decorate(plain)
 
     assert vars(plain) == before
-
-
-async def async_handler(task, exc):
-    pass
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import threading
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from loops import factories
+from loops import each_virtual_loop
 from tools import refused, start, turns
 
 from async_plus import RetryDelayer
@@ -326,8 +326,8 @@ class TestClocks:
 
         assert slept == [3, 7]
 
-    @pytest.mark.parametrize("factory", factories(virtual=True).values(), ids=factories(virtual=True))
-    def test_time_is_that_of_the_running_loop(self, factory):
+    @each_virtual_loop
+    def test_time_is_that_of_the_running_loop(self, loop_factory):
         """Not of the process: here hours pass in no time."""
 
         async def work():
@@ -337,7 +337,7 @@ class TestClocks:
             loop.clock.jump(loop.time() + 3601)
             return [*first, await elapsed(delayer.sleep())]
 
-        with asyncio.Runner(loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             assert runner.run(work()) == [1, 2, 1]
 
     def test_it_can_be_made_without_a_loop_and_used_in_one_after_another(self):

@@ -14,20 +14,15 @@ import threading
 import types
 
 import pytest
-from loops import uvloop
-from runs import start, tell_to_stop
-from tools import forever, here, refused, turns
-from tools import start as start_task
+from runs import dump_of, each_loop_of_programs, said, tell_to_stop
+from tools import forever, here, refused, start, turns
 
 from async_plus import cancel_and_wait, dump_on_signal
 from async_plus.diagnostics import dump
 
-__all__ = ["start"]
-
 USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
 
-each_loop = pytest.mark.parametrize("loop", ["default"] if uvloop is None else ["default", "uvloop"])
-FACTORY = {"default": "", "uvloop": "loop_factory=__import__('uvloop').new_event_loop"}
+pytestmark = pytest.mark.usefixtures("no_handler_is_left")
 
 # In a process of its own. What it does is signalled in the middle, and ends when the dump has been written.
 DOES = {
@@ -60,32 +55,16 @@ DOES = {
 }
 
 
-def said(lines):
-    """What a dump says, without the numbers that differ each time."""
-    first = re.sub(r"process \d+ at [-0-9]+ [:0-9]+ [-+]\d+,", "process N at T,", lines[0])
-    return [first, *(re.sub(r":\d+ in", ":N in", line) for line in lines[1:])]
-
-
-def dump_of(program):
-    """Read one dump of *program*, to its end."""
-    lines = []
-    while not lines or lines[-1] != "===== end of the dump =====":
-        line = program.process.stderr.readline()
-        assert line, lines
-        lines.append(line.removesuffix("\n"))
-    return lines
-
-
 class TestRealProcesses:
-    @each_loop
+    @each_loop_of_programs
     @pytest.mark.parametrize("state", DOES)
-    def test_a_signal_makes_it_tell_what_it_does(self, start, state, loop):
+    def test_a_signal_makes_it_tell_what_it_does(self, start_program, state, factory):
         """Whatever that is; and it goes on, so that it can be asked again."""
         run = f"""
-            with asyncio.Runner({FACTORY[loop]}) as runner:
+            with asyncio.Runner({factory}) as runner:
                 runner.run(main())
         """
-        program = start("import threading\n" + textwrap.dedent(DOES[state]) + textwrap.dedent(run))
+        program = start_program("import threading\n" + textwrap.dedent(DOES[state]) + textwrap.dedent(run))
         program.wait_until_here()
 
         for _ in range(2):
@@ -104,33 +83,10 @@ class TestRealProcesses:
         assert program.process.poll() is None
 
 
-@pytest.fixture
-def written(monkeypatch):
-    """What this process has written to its stderr, by its number."""
-    pieces = []
-
-    def write(fd, data):
-        assert fd == 2
-        pieces.append(bytes(data))
-        return len(data)
-
-    monkeypatch.setattr(dump.os, "write", write, raising=True)
-    return lambda: b"".join(pieces).decode()
-
-
-@pytest.fixture(autouse=True)
-def handlers():
-    """No test leaves a handler behind, nor a descriptor that signals are written to."""
-    before = signal.getsignal(USR1)
-    yield
-    assert signal.getsignal(USR1) is before
-    assert signal.set_wakeup_fd(-1) == -1
-
-
 class TestDump:
     async def test_it_tells_of_the_tasks_and_where_the_main_thread_is(self, written):
         """A head that tells which process and when, the snapshot, the stack, and an end to look for."""
-        task = await start_task(forever(), "parked")
+        task = await start(forever(), "parked")
         with dump_on_signal():
             tell_to_stop(USR1)
             at = here(-1)
@@ -204,7 +160,7 @@ class TestDump:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
-        future = asyncio.run_coroutine_threadsafe(start_task(forever(), "parked"), loop)
+        future = asyncio.run_coroutine_threadsafe(start(forever(), "parked"), loop)
         task = future.result()
         with dump_on_signal(loop=loop):
             tell_to_stop(USR1)

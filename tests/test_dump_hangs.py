@@ -6,12 +6,7 @@ import re
 import signal
 import textwrap
 
-from runs import PRELUDE, start
-from test_dump import dump_of, each_loop
-
-__all__ = ["start"]
-
-FACTORY = {"default": "asyncio.new_event_loop", "uvloop": "__import__('uvloop').new_event_loop"}
+from runs import PRELUDE, dump_of, each_loop_of_programs
 
 DEADLOCK = """
     async def transfer(source, target, met):
@@ -31,7 +26,7 @@ DEADLOCK = """
             report()
             await scope.wait()                  # waiting
 
-    with asyncio.Runner(loop_factory={factory}) as runner:
+    with asyncio.Runner({factory}) as runner:
         runner.run(main())                      # running
 """
 
@@ -54,7 +49,7 @@ DEAD_PRODUCER = """
         report()
         await consumer                          # waiting
 
-    with asyncio.Runner(loop_factory={factory}) as runner:
+    with asyncio.Runner({factory}) as runner:
         runner.run(main())                      # running
 """
 
@@ -72,11 +67,11 @@ def body(lines):
     return lines[1 : lines.index("main thread") - 1]
 
 
-@each_loop
-def test_two_tasks_that_lock_in_opposite_order_are_found(start, loop):
+@each_loop_of_programs
+def test_two_tasks_that_lock_in_opposite_order_are_found(start_program, factory):
     """The circle, both tasks, the line at which each waits, and who holds what it waits for."""
-    source, line = program(DEADLOCK, FACTORY[loop])
-    hanging = start(source)
+    source, line = program(DEADLOCK, factory)
+    hanging = start_program(source)
     hanging.wait_until_here()
 
     hanging.process.send_signal(signal.SIGUSR1)
@@ -98,11 +93,11 @@ def test_two_tasks_that_lock_in_opposite_order_are_found(start, loop):
     ]
 
 
-@each_loop
-def test_a_consumer_whose_producer_has_died_is_found(start, loop):
+@each_loop_of_programs
+def test_a_consumer_whose_producer_has_died_is_found(start_program, factory):
     """The failure was logged when it happened, with its line; the dump names who still waits, and for the queue."""
-    source, line = program(DEAD_PRODUCER, FACTORY[loop])
-    hanging = start(source)
+    source, line = program(DEAD_PRODUCER, factory)
+    hanging = start_program(source)
     hanging.wait_until_here()
     logged = [*iter(hanging.process.stderr.readline, "ConnectionError: swordfish\n")]
 

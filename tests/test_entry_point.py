@@ -7,7 +7,8 @@ import functools
 import inspect
 
 import pytest
-from runs import each_loop, tell_to_stop
+from loops import each_loop
+from runs import tell_to_stop
 from tools import Boom, fail, forever, give, refused
 
 from async_plus import entry_point, stopping, supervised

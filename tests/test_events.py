@@ -16,20 +16,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from tools import SecretError, raise_secret
 
 import async_plus
 from async_plus import events
 from async_plus.stacks import Parked, Place
 
+pytestmark = pytest.mark.usefixtures("everything_is_logged")
+
 HERE = Place("/app/crawl.py", 41, "crawl")
 DEEP = Parked(Place("/app/pool.py", 88, "acquire"), "Queue.get")
-
-
-class SecretError(Exception):
-    """Its text is a secret, as that of any exception may be."""
-
-    def __init__(self):
-        super().__init__("the password is swordfish")
 
 
 def raised():
@@ -436,20 +432,6 @@ each_sample = pytest.mark.parametrize(("event", "level", "text", "facts", "place
 each_event = pytest.mark.parametrize("event", EVENTS, ids=name)
 
 
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.DEBUG, logger="async_plus")
-
-
-@pytest.fixture
-def logger():
-    """The library's logger, with whatever a test does to it undone."""
-    logger = logging.getLogger("async_plus")
-    handlers, filters, propagate = logger.handlers[:], logger.filters[:], logger.propagate
-    yield logger
-    logger.handlers[:], logger.filters[:], logger.propagate, logger.disabled = handlers, filters, propagate, False
-
-
 class TestEvents:
     def test_there_is_a_sample_of_every_event(self):
         """The tests below leave no kind of event out."""
@@ -739,7 +721,3 @@ class TestLogging:
         record = pickle.loads(pickle.dumps(records.get()))
         assert record.getMessage().startswith(str(FAILED))
         assert record.async_plus_task == "saver"
-
-
-def raise_secret(*_):
-    raise SecretError

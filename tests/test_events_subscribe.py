@@ -12,25 +12,16 @@ import sys
 import threading
 
 import pytest
+from tools import SecretError, raise_secret
 
 import async_plus
 from async_plus import events
 from async_plus.events import subscribers
 
+pytestmark = pytest.mark.usefixtures("everything_is_logged")
+
 STARTED = events.AttemptStarted(service="feed", attempt=1)
 FAILED = events.Stopped(service="feed", attempt=1)
-
-
-class SecretError(Exception):
-    """Its text is a secret, as that of any exception may be."""
-
-    def __init__(self):
-        super().__init__("the password is swordfish")
-
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.DEBUG, logger="async_plus")
 
 
 @pytest.fixture
@@ -46,19 +37,6 @@ def subscribe():
     yield subscribe
     for unsubscribe in ends:
         unsubscribe()
-
-
-@pytest.fixture
-def logger():
-    """The library's logger, with whatever a test does to it undone."""
-    logger = logging.getLogger("async_plus")
-    handlers, filters, propagate = logger.handlers[:], logger.filters[:], logger.propagate
-    yield logger
-    logger.handlers[:], logger.filters[:], logger.propagate, logger.disabled = handlers, filters, propagate, False
-
-
-def raise_secret(*_):
-    raise SecretError
 
 
 class TestSubscribe:

@@ -12,7 +12,7 @@ from pathlib import Path
 import docutils.core
 import pytest
 from docutils import nodes
-from test_dump import dump_of
+from runs import dump_of
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "recipes"

@@ -146,7 +146,7 @@ class TestWhoIsAsked:
 
         assert asked == ["give", "give"]
 
-    async def test_other_loops_are(self):
+    async def test_only_loops_of_asyncio_start_tasks_in_its_way(self):
         """uvloop, say, which keeps its task factory where only it can see it."""
         loop = asyncio.get_running_loop()
 

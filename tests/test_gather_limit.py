@@ -116,7 +116,7 @@ class TestPlaces:
         assert future.cancelled()
 
     async def test_a_finished_task_that_was_given_frees_no_place(self):
-        """It had none."""
+        """What is given takes no place under the limit, so it leaves none when it is done."""
         meter = Meter()
         [released] = futures(1)
         tasks = [asyncio.create_task(give("given")) for _ in range(5)]

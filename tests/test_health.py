@@ -8,14 +8,12 @@ import dataclasses
 import threading
 
 import pytest
-from loops import factories
+from loops import each_loop
 from tools import Boom, fail, forever, refused, turns
 
 from async_plus import Health, Supervisor, cancel_and_wait, health, ready, supervised, watch_loop
 from async_plus.diagnostics import loop_watch
 from async_plus.diagnostics.ask import ask
-
-each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
 
 WELL = Health(live=True, ready=True, problems=())
 

@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 import freezegun
-from test_readme import run_page
+from pages import run_page
 
 with freezegun.freeze_time("1970-01-02"):
     print(run_page(Path(sys.argv[1])))

@@ -8,31 +8,17 @@ import logging
 import sys
 
 import pytest
-from tools import (
-    Awaitable,
-    Boom,
-    Lookalike,
-    after,
-    forever,
-    futures,
-    generator_based,
-    give,
-    messages,
-    start,
-    turns,
-)
-from waits import CRAWL, FETCH, at, crawl, fetch, first_line, later, place, waiting
+from places import at, first_line, place
+from tools import Awaitable, Boom, Lookalike, after, forever, futures, generator_based, give, messages, start, turns
+from waits import CRAWL, FETCH, crawl, fetch, later, waiting
 
 from async_plus import LongWait, WaitOver, impatient, try_gather
 from async_plus.stacks import Parked
 from async_plus.testing import record_events
 
+pytestmark = pytest.mark.usefixtures("everything_is_logged")
+
 virtual = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.DEBUG, logger="async_plus")
 
 
 @virtual

@@ -6,21 +6,18 @@ import asyncio
 import contextlib
 import contextvars
 import gc
-import logging
 import weakref
 
 import pytest
+from places import at, place
 from tools import Boom, fail, forever, messages, no_garbage, refused, start, turns
-from waits import at, place, registers, waiting
+from waits import registers, waiting
 
 from async_plus import impatient
 
+pytestmark = pytest.mark.usefixtures("everything_is_logged")
+
 virtual = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.DEBUG, logger="async_plus")
 
 
 async def warm_up(seconds=12.3, outcome=None, **options):

@@ -12,18 +12,16 @@ import unittest.mock
 import weakref
 
 import pytest
+from places import at, first_line
 from tools import Boom, closed, forever, futures, give, messages, no_garbage, start, turns
-from waits import at, first_line, registers, waiting
+from waits import registers, waiting
 
 import async_plus
 from async_plus import impatient
 
+pytestmark = pytest.mark.usefixtures("everything_is_logged")
+
 virtual = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.DEBUG, logger="async_plus")
 
 
 @impatient(log_after=5)

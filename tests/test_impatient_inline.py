@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import logging
 import types
 import weakref
 
@@ -16,6 +15,7 @@ from tools import (
     Boom,
     Lookalike,
     closed,
+    crash,
     fail,
     forever,
     futures,
@@ -26,16 +26,13 @@ from tools import (
     start,
     turns,
 )
-from waits import crash, fetch, waiting
+from waits import fetch, waiting
 
 from async_plus import impatient, try_gather
 
+pytestmark = pytest.mark.usefixtures("everything_is_logged")
+
 virtual = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.DEBUG, logger="async_plus")
 
 
 async def caught(task):
@@ -335,7 +332,7 @@ class TestInline:
     async def test_an_exception_makes_no_reference_cycle(self, error):
         """Without a garbage collection it dies with its last reference, and the task with it (gh-124958)."""
         with no_garbage():
-            task = asyncio.create_task(impatient(crash(error), log_after=5))
+            task = asyncio.create_task(impatient(crash(0, error), log_after=5))
             await asyncio.gather(task, return_exceptions=True)
             dead = weakref.ref(task)
             del task
@@ -362,7 +359,7 @@ class TestInline:
     async def test_a_long_wait_makes_no_reference_cycle_either(self, error):
         """What was found out for the complaint is let go."""
         with no_garbage():
-            task = asyncio.create_task(impatient(crash(error, 6), log_after=5))
+            task = asyncio.create_task(impatient(crash(6, error), log_after=5))
             await asyncio.gather(task, return_exceptions=True)
             dead = weakref.ref(task)
             del task

@@ -9,17 +9,15 @@ import sys
 import weakref
 
 import pytest
+from places import place
 from tools import Awaitable, Boom, fail, give, messages, site_of, turns
-from waits import CRAWL, FETCH, crawl, fetch, later, place, registers, waiting
+from waits import CRAWL, FETCH, crawl, fetch, later, registers, waiting
 
 from async_plus import Place, impatient, subscribe
 
+pytestmark = pytest.mark.usefixtures("everything_is_logged")
+
 virtual = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.DEBUG, logger="async_plus")
 
 
 request_id = contextvars.ContextVar("request_id", default="-")

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 
 import pytest
+from places import at, first_line
 from tools import forever, futures, messages, start
-from waits import at, fetch, first_line, later
+from waits import fetch, later
 
 from async_plus import impatient, register_waiter, task_scope, try_gather
 
+pytestmark = pytest.mark.usefixtures("everything_is_logged")
+
 virtual = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.DEBUG, logger="async_plus")
 
 
 async def sleep():

@@ -14,7 +14,7 @@ import weakref
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from loops import factories
+from loops import each_virtual_loop
 from tools import forever, give, messages, start, turns
 from waits import Counts, registers, waiting
 
@@ -278,8 +278,8 @@ class TestManyWaits:
 
 
 class TestOneLoopEach:
-    @pytest.mark.parametrize("factory", factories(virtual=True).values(), ids=factories(virtual=True))
-    def test_a_dead_loop_is_not_kept_alive(self, factory):
+    @each_virtual_loop
+    def test_a_dead_loop_is_not_kept_alive(self, loop_factory):
         """The register is kept on its loop, and goes with it, waits that never ended included (gh-91887)."""
 
         async def main():
@@ -291,7 +291,7 @@ class TestOneLoopEach:
             return hanging
 
         hung = []
-        with asyncio.Runner(loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             # Kept to the end of the loop, as by a program that is killed.
             hanging = runner.run(main())
             loop = weakref.ref(runner.get_loop())
@@ -301,10 +301,10 @@ class TestOneLoopEach:
         assert hung[0]() is None
         assert loop() is None
 
-    @pytest.mark.parametrize("factory", factories(virtual=True).values(), ids=factories(virtual=True))
-    def test_a_loop_that_is_run_again_goes_on_with_its_waits(self, factory):
+    @each_virtual_loop
+    def test_a_loop_that_is_run_again_goes_on_with_its_waits(self, loop_factory):
         """run_until_complete stops the loop between; nothing is lost."""
-        with asyncio.Runner(loop_factory=factory) as runner, record_events() as found:
+        with asyncio.Runner(loop_factory=loop_factory) as runner, record_events() as found:
             loop = runner.get_loop()
             task = loop.create_task(impatient(asyncio.sleep(20), log_after=5, log_completion="never"))
             for _ in range(4):
@@ -317,10 +317,10 @@ class TestOneLoopEach:
     async def test_two_loops_do_not_share_a_register(self, virtual_clock):
         """Each loop has its own clock, and tells only of its own waits."""
         task = await start(impatient(forever(), log_after=5, log_completion="never"))
-        factory = type(asyncio.get_running_loop())
+        loop_factory = type(asyncio.get_running_loop())
 
         def elsewhere():
-            with asyncio.Runner(loop_factory=factory) as runner:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
                 runner.run(impatient(asyncio.sleep(50), log_after=5, log_completion="never"))
 
         with record_events() as found:

@@ -15,7 +15,8 @@ import warnings
 import weakref
 
 import pytest
-from loops import factories
+from loops import each_loop
+from runs import each_loop_of_programs
 from tools import Lookalike, forever, here, messages, refused, start, turns
 
 from async_plus import BlockOver, LoopBlocked, Place, subscribe, watch_loop
@@ -23,8 +24,6 @@ from async_plus.diagnostics import loop_watch
 from async_plus.diagnostics.loop_watch import watches_of
 from async_plus.engine.owned import task_name
 from async_plus.testing import record_events
-
-each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
 
 SELDOM = 1000.0
 
@@ -500,7 +499,6 @@ class TestEnd:
 FORKS = """
 import asyncio, logging, os, threading, time, warnings
 from async_plus import BlockOver, LoopBlocked, subscribe, watch_loop
-{imports}
 logging.disable()
 warnings.simplefilter("ignore", DeprecationWarning)  # of forks in the presence of threads
 
@@ -545,14 +543,10 @@ with asyncio.Runner({factory}) as runner:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on this system")
-@pytest.mark.parametrize("loop", ["default", "uvloop"])
-def test_after_a_fork_the_parent_is_watched_and_the_child_is_not_held_up(loop):
+@each_loop_of_programs
+def test_after_a_fork_the_parent_is_watched_and_the_child_is_not_held_up(factory):
     """The child has no thread of ours: it reports nothing, blocks on nothing, and may watch a loop of its own."""
-    settings = {"default": ("", ""), "uvloop": ("import uvloop", "loop_factory=uvloop.new_event_loop")}
-    if loop not in factories(virtual=False):
-        settings = {loop: settings["default"]}
-    imports, factory = settings[loop]
-    program = FORKS.format(imports=imports, factory=factory)
+    program = FORKS.format(factory=factory)
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
 
     assert (run.returncode, run.stderr) == (0, "")

@@ -8,14 +8,12 @@ import threading
 import weakref
 
 import pytest
-from loops import factories
+from loops import each_loop
 from tools import Boom, forever, futures, turns
 
 from async_plus import launch_watched
 from async_plus.engine.per_loop import per_loop
 from async_plus.engine.watch import Watcher
-
-on_each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
 
 
 class State:
@@ -65,7 +63,7 @@ class TestState:
 
         assert per_loop(loop, factory) == per_loop(loop, factory) == 2
 
-    @on_each_loop
+    @each_loop
     def test_each_loop_has_its_own(self, loop_factory):
         """Also of two loops that live at the same time, one after the other in one thread."""
         loops = [loop_factory(), loop_factory()]
@@ -76,7 +74,7 @@ class TestState:
         for loop in loops:
             loop.close()
 
-    @on_each_loop
+    @each_loop
     def test_each_thread_has_its_own(self, loop_factory):
         """Tasks that are launched at the same time in two threads are kept apart."""
         together, kept = threading.Barrier(2), []
@@ -103,7 +101,7 @@ class TestState:
 
 
 class TestDeadLoop:
-    @on_each_loop
+    @each_loop
     def test_a_dead_loop_is_not_kept(self, loop_factory):
         """Its state goes with it, although the state leads back to it (gh-91887)."""
         loop = loop_factory()
@@ -132,7 +130,7 @@ class TestDeadLoop:
         gc.collect()
         assert dead() is None
 
-    @on_each_loop
+    @each_loop
     def test_a_dead_loop_with_watched_tasks_is_not_kept(self, loop_factory, no_leaks):
         """A task that was still running goes with its loop, and asyncio says so (gh-91887)."""
         dead = []
@@ -155,7 +153,7 @@ class TestDeadLoop:
         assert record.getMessage().startswith("Task was destroyed but it is pending!")
         no_leaks.errors.clear()
 
-    @on_each_loop
+    @each_loop
     def test_a_loop_that_runs_again_finds_its_tasks(self, loop_factory):
         """Between two runs nothing is lost, and a task goes on in the second one."""
 

@@ -272,8 +272,8 @@ class TestOn:
         assert Policy(on=asked.append).answer(BaseExceptionGroup("", [MovedError(), exc()])) is False
         assert asked == []
 
-    def test_never_asks_nobody(self):
-        """restart="never" needs no answer."""
+    def test_a_policy_that_never_restarts_asks_nobody(self):
+        """restart="never" is an answer already."""
         asked = []
 
         assert Policy(restart="never", on=asked.append).answer(MovedError()) is False
@@ -374,7 +374,7 @@ class TestDeclared:
         feed.__wrapped__ = feed
         assert declared(feed) is None
 
-    def test_a_mock_has_none(self):
+    def test_a_mock_declares_no_policy(self):
         """Although it has every attribute."""
         assert declared(unittest.mock.AsyncMock()) is None
 

@@ -13,12 +13,10 @@ import sys
 
 import pytest
 import yaml
-from programs import RECIPES, load, start_recipe
+from programs import RECIPES, load
 from runs import TERM
 
 from async_plus.supervision.policy import declared
-
-__all__ = ["start_recipe"]
 
 DEPLOY = RECIPES / "deploy"
 

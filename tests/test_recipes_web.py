@@ -15,10 +15,8 @@ import aiohttp
 import httpx
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from programs import load, start_recipe
+from programs import load
 from runs import TERM
-
-__all__ = ["start_recipe"]
 
 # The loop is the recipe's own in these tests; here are only its clients.
 clients_only = pytest.mark.asyncio(loop_factories=["default"])

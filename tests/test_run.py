@@ -12,7 +12,7 @@ import socket
 import threading
 
 import pytest
-from runs import each_loop
+from loops import each_loop
 from tools import Boom, closed, fail, forever, give, refused
 
 import async_plus

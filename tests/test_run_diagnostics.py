@@ -7,33 +7,29 @@ import signal
 import threading
 
 import pytest
-from runs import TERM, each_loop, start
-from test_dump import dump_of, said
-from test_run_processes import FACTORY
-from test_run_processes import each_loop as each_loop_of_processes
+from loops import each_loop
+from runs import TERM, dump_of, each_loop_of_programs, said
 from tools import Boom, fail, refused
 
 from async_plus import entry_point, run
 from async_plus.diagnostics.loop_watch import watches_of
 
-__all__ = ["start"]
-
 USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
 
 
-@each_loop_of_processes
+@each_loop_of_programs
 @pytest.mark.parametrize("state", ["idle", "blocked"])
-def test_a_process_tells_what_it_does_and_goes_on(start, loop, state):
+def test_a_process_tells_what_it_does_and_goes_on(start_program, factory, state):
     """On SIGUSR1, with nothing to install. It can be stopped in order afterwards."""
     wait = {
         "idle": "asyncio.get_running_loop().call_soon(report); await asyncio.Event().wait()",
         "blocked": "report(); block()",
     }
-    program = start(f"""
+    program = start_program(f"""
         async def feed():
             {wait[state]}
 
-        run(feed, grace=0.2, {FACTORY[loop]})
+        run(feed, grace=0.2, {factory})
     """)
     program.wait_until_here()
     program.process.send_signal(USR1)

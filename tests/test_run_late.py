@@ -10,15 +10,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from loops import factories
-from runs import INT, TERM, each_loop, exits, tell_to_stop
+from loops import each_loop, factories
+from runs import INT, TERM, tell_to_stop
 from tools import forever, messages, turns
 
 from async_plus import Parked, Place, StopRequested, StuckTask, WouldNotStop, run, task_scope
 from async_plus.runner.exits import exit_at_once
 from async_plus.testing import VirtualClockLoop, record_events
-
-__all__ = ["exits"]
 
 GRACE = 0.01
 

@@ -8,7 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from runs import each_loop
+from loops import each_loop
 from services import in_cleanup
 from tools import Boom, fail_when_cancelled, forever, messages, turns
 

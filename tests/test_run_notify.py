@@ -11,21 +11,17 @@ import threading
 import time
 
 import pytest
-from loops import factories
-from runs import TERM, start, tell_to_stop
+from loops import each_virtual_loop
+from runs import TERM, tell_to_stop
 from tools import forever, messages
 
 import async_plus
 from async_plus import heartbeat, ready, run, supervised, task_scope
 from async_plus.testing import VirtualClockLoop
 
-__all__ = ["start"]
-
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="Windows knows no such sockets")
 
-
-# On virtual time a sleep, however short, lets everything else run as far as it can.
-each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=True).values(), ids=factories(virtual=True))
+# The loops are virtual ones, on which a sleep, however short, lets everything else run as far as it can.
 
 
 class Manager(socket.socket):
@@ -55,7 +51,7 @@ def manager(request, tmp_path, monkeypatch):
         yield manager
 
 
-@each_loop
+@each_virtual_loop
 def test_it_is_told_of_the_start_and_of_the_stop(loop_factory, manager):
     """The stop first thing, before anything is cancelled. The environment stays as it is for children."""
 
@@ -75,7 +71,7 @@ def test_it_is_told_of_the_start_and_of_the_stop(loop_factory, manager):
     assert "NOTIFY_SOCKET" in os.environ
 
 
-@each_loop
+@each_virtual_loop
 def test_a_main_that_returns_has_stopped_as_well(loop_factory, manager):
     """Before what is left is stopped."""
 
@@ -94,7 +90,7 @@ def test_a_main_that_returns_has_stopped_as_well(loop_factory, manager):
     assert log == [["READY=1", "STOPPING=1"]]
 
 
-@each_loop
+@each_virtual_loop
 def test_an_exit_in_a_task_stops_it_as_well(loop_factory, manager):
     """It is told before main is cancelled."""
 
@@ -111,7 +107,7 @@ def test_an_exit_in_a_task_stops_it_as_well(loop_factory, manager):
     assert log == [["READY=1", "STOPPING=1"]]
 
 
-@each_loop
+@each_virtual_loop
 def test_a_main_that_declares_its_readiness_is_ready_when_it_says_so(loop_factory, manager):
     """Not before, however long that takes."""
 
@@ -127,7 +123,7 @@ def test_a_main_that_declares_its_readiness_is_ready_when_it_says_so(loop_factor
     assert log == [[], ["READY=1"]]
 
 
-@each_loop
+@each_virtual_loop
 def test_it_is_ready_when_all_that_was_declared_is(loop_factory, manager):
     """By the first moment that nothing can run: services that main has started by then."""
 
@@ -167,7 +163,7 @@ def test_a_task_that_never_waits_does_not_keep_it_from_being_ready(manager):
     assert log == ["READY=1"]
 
 
-@each_loop
+@each_virtual_loop
 def test_a_program_that_is_stopped_before_it_was_ready_is_not_ready_any_more(loop_factory, manager):
     """Its services may end in the stop, which makes nobody ready."""
 
@@ -234,7 +230,7 @@ class TestWatchdog:
         assert "WATCHDOG=1" in manager.told()
 
 
-@each_loop
+@each_virtual_loop
 def test_a_manager_that_is_gone_is_reported_once(loop_factory, manager, monkeypatch, caplog, tmp_path):
     """And nothing else comes of it."""
     monkeypatch.setenv("NOTIFY_SOCKET", f"{tmp_path}/nobody")
@@ -275,10 +271,10 @@ def test_another_thread_tells_nothing(manager):
     assert manager.told() == []
 
 
-def test_a_process_tells_it_all(start, manager, tmp_path):
+def test_a_process_tells_it_all(start_program, manager, tmp_path):
     """The whole protocol, from outside; a blocked loop, too, says that it stops."""
     flag = tmp_path / "flag"
-    program = start(f"""
+    program = start_program(f"""
         async def main():
             while not os.path.exists({str(flag)!r}):
                 await asyncio.sleep(0.001)

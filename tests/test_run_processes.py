@@ -8,14 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from loops import uvloop
-from runs import INT, TERM, start
-
-__all__ = ["start"]
-
-each_loop = pytest.mark.parametrize("loop", ["default"] if uvloop is None else ["default", "uvloop"])
-
-FACTORY = {"default": "loop_factory=None", "uvloop": "loop_factory=__import__('uvloop').new_event_loop"}
+from runs import INT, TERM, each_loop_of_programs
 
 
 def normal(line):
@@ -43,19 +36,19 @@ run(main, {factory})
 """
 
 
-@each_loop
-def test_sigterm_lets_a_service_clean_up_and_exits_with_0(start, loop):
+@each_loop_of_programs
+def test_sigterm_lets_a_service_clean_up_and_exits_with_0(start_program, factory):
     """A loop that sleeps in the system wakes up, main is cancelled, and its scope stops what is its."""
-    program = start(SERVICE.format(factory=FACTORY[loop]))
+    program = start_program(SERVICE.format(factory=factory))
 
     assert program.signalled(TERM) == (0, ["child cleaned up", "main cleaned up"], [])
 
 
-@each_loop
+@each_loop_of_programs
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no signal masks on Windows")
-def test_a_signal_that_another_thread_receives_wakes_the_loop(start, loop):
+def test_a_signal_that_another_thread_receives_wakes_the_loop(start_program, factory):
     """The system's sleep of the main thread is not interrupted by it, and nothing else would ever come."""
-    program = start(f"""
+    program = start_program(f"""
         async def main():
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
             asyncio.get_running_loop().call_soon(report)
@@ -64,16 +57,16 @@ def test_a_signal_that_another_thread_receives_wakes_the_loop(start, loop):
             finally:
                 print("cleaned up")
 
-        run(main, {FACTORY[loop]})
+        run(main, {factory})
     """)
 
     assert program.signalled(TERM) == (0, ["cleaned up"], [])
 
 
-@each_loop
-def test_sigint_does_the_same_and_ends_in_a_keyboard_interrupt(start, loop):
+@each_loop_of_programs
+def test_sigint_does_the_same_and_ends_in_a_keyboard_interrupt(start_program, factory):
     """The process then dies of the signal, as Python does, so that a shell knows."""
-    program = start(SERVICE.format(factory=FACTORY[loop]))
+    program = start_program(SERVICE.format(factory=factory))
 
     code, out, err = program.signalled(INT)
 
@@ -81,10 +74,10 @@ def test_sigint_does_the_same_and_ends_in_a_keyboard_interrupt(start, loop):
     assert err[-1] == "KeyboardInterrupt"
 
 
-@each_loop
-def test_what_swallows_its_cancellation_is_named_and_the_process_exits_with_70(start, loop):
+@each_loop_of_programs
+def test_what_swallows_its_cancellation_is_named_and_the_process_exits_with_70(start_program, factory):
     """After the grace. What was printed is not lost, and the line is the last one."""
-    program = start(f"""
+    program = start_program(f"""
         async def feed():
             while True:
                 try:
@@ -99,7 +92,7 @@ def test_what_swallows_its_cancellation_is_named_and_the_process_exits_with_70(s
                 await scope.wait()
 
         async_plus.runner.lifecycle._BLOCKED = 600      # nothing depends on who is quicker
-        run(main, grace=0.2, {FACTORY[loop]})
+        run(main, grace=0.2, {factory})
     """)
 
     code, out, err = program.signalled(TERM)
@@ -111,15 +104,15 @@ def test_what_swallows_its_cancellation_is_named_and_the_process_exits_with_70(s
     ]
 
 
-@each_loop
-def test_a_blocked_loop_is_named_and_the_process_exits_with_70(start, loop):
+@each_loop_of_programs
+def test_a_blocked_loop_is_named_and_the_process_exits_with_70(start_program, factory):
     """No loop handler and no timer could run any more."""
-    program = start(f"""
+    program = start_program(f"""
         async def main():
             report()
             block()
 
-        run(main, grace=0.2, {FACTORY[loop]})
+        run(main, grace=0.2, {factory})
     """)
 
     code, out, err = program.signalled(TERM)
@@ -131,11 +124,11 @@ def test_a_blocked_loop_is_named_and_the_process_exits_with_70(start, loop):
     ]
 
 
-@each_loop
+@each_loop_of_programs
 @pytest.mark.parametrize("second", [TERM, INT])
-def test_a_second_signal_ends_the_process_at_once(start, loop, second):
+def test_a_second_signal_ends_the_process_at_once(start_program, factory, second):
     """With the code that shells give for it, and with all that was printed."""
-    program = start(f"""
+    program = start_program(f"""
         async def main():
             asyncio.get_running_loop().call_soon(report)
             try:
@@ -145,7 +138,7 @@ def test_a_second_signal_ends_the_process_at_once(start, loop, second):
                 report()
                 await asyncio.Event().wait()
 
-        run(main, {FACTORY[loop]})
+        run(main, {factory})
     """)
 
     name, code = signal.Signals(second).name, 128 + second
@@ -153,9 +146,9 @@ def test_a_second_signal_ends_the_process_at_once(start, loop, second):
     assert program.signalled(TERM, second) == (code, ["not waited for"], [last_words])
 
 
-def test_a_second_signal_ends_a_blocked_process_too(start):
+def test_a_second_signal_ends_a_blocked_process_too(start_program):
     """The handlers run although the loop does not."""
-    program = start("""
+    program = start_program("""
         async def main():
             handler = signal.getsignal(signal.SIGTERM)
             signal.signal(signal.SIGTERM, lambda *args: (handler(*args), report()))
@@ -170,10 +163,10 @@ def test_a_second_signal_ends_a_blocked_process_too(start):
     assert (code, err) == (128 + TERM, ["WARNING SIGTERM during the stop: the process ends at once with code 143"])
 
 
-@each_loop
-def test_a_call_in_a_thread_that_never_ends_does_not_hold_up_the_exit(start, loop):
+@each_loop_of_programs
+def test_a_call_in_a_thread_that_never_ends_does_not_hold_up_the_exit(start_program, factory):
     """Its task is cancelled, its thread cannot be. It is named, without its arguments."""
-    program = start(f"""
+    program = start_program(f"""
         def scan(secret):
             report()
             time.sleep(3600)
@@ -181,16 +174,16 @@ def test_a_call_in_a_thread_that_never_ends_does_not_hold_up_the_exit(start, loo
         async def main():
             await asyncio.to_thread(scan, "secret")
 
-        run(main, grace=0.2, {FACTORY[loop]})
+        run(main, grace=0.2, {factory})
     """)
 
     said = "WARNING 1 call in threads left behind, not ended within 0.2 s: scan"
     assert program.signalled(TERM) == (0, [], [said])
 
 
-def test_nor_does_it_after_a_normal_return(start):
+def test_nor_does_it_after_a_normal_return(start_program):
     """The process goes on with what main returned."""
-    program = start("""
+    program = start_program("""
         async def main():
             asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
             return 3
@@ -202,9 +195,9 @@ def test_nor_does_it_after_a_normal_return(start):
     assert program.end() == (3, [], [said])
 
 
-def test_a_service_in_its_backoff_stops_at_once(start):
+def test_a_service_in_its_backoff_stops_at_once(start_program):
     """The delay is cut short, and nothing is restarted."""
-    program = start("""
+    program = start_program("""
         @supervised(delays=[3600])
         async def feed():
             raise OSError("refused")
@@ -220,9 +213,9 @@ def test_a_service_in_its_backoff_stops_at_once(start):
     assert err[-1] == "OSError: refused"
 
 
-def test_a_service_that_waits_for_a_lock_stops(start):
+def test_a_service_that_waits_for_a_lock_stops(start_program):
     """What waits can be cancelled, whatever it waits for."""
-    program = start("""
+    program = start_program("""
         async def hold(lock):
             async with lock:
                 await asyncio.sleep(3600)
@@ -244,9 +237,9 @@ def test_a_service_that_waits_for_a_lock_stops(start):
     assert program.signalled(TERM) == (0, ["gave up the lock"], [])
 
 
-def test_an_error_in_the_cleanup_is_shown_and_exits_with_1(start):
+def test_an_error_in_the_cleanup_is_shown_and_exits_with_1(start_program):
     """A stop does not hide it."""
-    program = start("""
+    program = start_program("""
         async def main():
             asyncio.get_running_loop().call_soon(report)
             try:
@@ -263,9 +256,9 @@ def test_an_error_in_the_cleanup_is_shown_and_exits_with_1(start):
     assert err[-1] == "OSError: cannot save"
 
 
-def test_an_exit_in_any_task_stops_the_rest_in_order(start):
+def test_an_exit_in_any_task_stops_the_rest_in_order(start_program):
     """sys.exit(3) three calls deep is the exit code of the process."""
-    program = start("""
+    program = start_program("""
         async def check():
             await asyncio.sleep(0)
             sys.exit(3)
@@ -284,9 +277,9 @@ def test_an_exit_in_any_task_stops_the_rest_in_order(start):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no fork on Windows")
-def test_a_forked_child_can_be_terminated(start):
+def test_a_forked_child_can_be_terminated(start_program):
     """It has inherited the handlers, but it is not the process that they are for."""
-    program = start("""
+    program = start_program("""
         import multiprocessing, warnings
 
         def work(write):

@@ -6,7 +6,8 @@ import asyncio
 import sys
 
 import pytest
-from runs import INT, TERM, each_loop, tell_to_stop
+from loops import each_loop
+from runs import INT, TERM, tell_to_stop
 from tools import Boom, fail_when_cancelled, forever, turns
 
 import async_plus

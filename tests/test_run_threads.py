@@ -14,7 +14,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from runs import each_loop
+from loops import each_loop
 from tools import Boom, messages, refused, turns
 
 from async_plus import run

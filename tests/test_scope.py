@@ -11,7 +11,7 @@ import inspect
 import logging
 
 import pytest
-from loops import factories
+from loops import each_loop
 from tools import (
     Bang,
     Boom,
@@ -36,7 +36,6 @@ from async_plus.testing import record_events
 
 request_id = contextvars.ContextVar("request_id", default="none")
 
-on_each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
 exits = pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
 
 
@@ -310,7 +309,7 @@ class TestReport:
         assert caplog.records == []
 
     @exits
-    @on_each_loop
+    @each_loop
     def test_an_exit_in_a_child_ends_the_program_in_order(self, kind, loop_factory, caplog, no_leaks):
         """The loop itself raises it; it is never logged, and siblings clean up within the scope."""
         log, handled = [], []
@@ -338,7 +337,7 @@ class TestReport:
         assert (caplog.records, events, no_leaks.errors) == ([], [], [])
 
     @exits
-    @on_each_loop
+    @each_loop
     def test_a_handler_that_exits_the_program_does(self, kind, loop_factory, caplog, no_leaks):
         """``sys.exit()`` in a handler ends the loop, and the siblings are stopped in order."""
         log = []

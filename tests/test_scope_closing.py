@@ -8,12 +8,10 @@ import gc
 import sys
 
 import pytest
-from loops import factories
+from loops import each_loop
 from tools import Boom, forever, futures, noting, outlast, refused, start, turns
 
 from async_plus import task_scope
-
-on_each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
 
 STOPPED = [("child", "CancelledError"), ("child", "ended")]
 
@@ -106,7 +104,7 @@ class TestAsyncGenerator:
         assert log == STOPPED
         assert repr(scope) == "<task_scope closed, tasks=0>"
 
-    @on_each_loop
+    @each_loop
     def test_a_generator_left_over_at_the_end_of_the_loop_stops_its_tasks(self, loop_factory, caplog, no_leaks):
         """``shutdown_asyncgens()`` comes after the other tasks were cancelled."""
         log, kept, scope = [], [], task_scope()
@@ -380,7 +378,7 @@ if sys.version_info >= (3, 13):
 class TestGarbageCollector:
     @pytest.mark.parametrize("where", ["body", "wait", "drain", "exit"])
     @pytest.mark.parametrize("later", ["no loop", "another loop"])
-    @on_each_loop
+    @each_loop
     def test_a_host_collected_after_its_loop_is_closed_says_nothing(self, where, later, loop_factory, caplog, no_leaks):
         """Nothing can be awaited or cancelled any more. (asyncio itself complains of its pending tasks.)"""
         kept = []
@@ -418,7 +416,7 @@ class TestGarbageCollector:
         }
         no_leaks.errors.clear()
 
-    @on_each_loop
+    @each_loop
     def test_a_host_collected_between_two_runs_of_its_loop_cancels_its_tasks(self, loop_factory, caplog):
         """They stop as soon as the loop runs again."""
         kept, log = [], []

@@ -11,11 +11,9 @@ import sys
 from collections import Counter
 
 import pytest
-from tools import Boom, forever, futures, turns
+from tools import Boom, forever, futures, turns, watched
 
 from async_plus import ignore, launch_watched, task_scope
-from async_plus.engine.per_loop import per_loop
-from async_plus.engine.watch import Watcher
 
 pytestmark = [pytest.mark.asyncio(loop_factories=["default"]), pytest.mark.time_limit(300)]
 
@@ -125,13 +123,13 @@ class TestFlat:
             for _ in range(BATCH - 1):
                 launch_watched(returns())
             launch_watched(fails(), on_exception=ignore)
-            assert len(per_loop(asyncio.get_running_loop(), Watcher)._live) == BATCH
+            assert watched() == BATCH
             await turns(3)
             if batch in (9, 99):
                 sizes.append(memory())
 
         assert_flat(*sizes)
-        assert not per_loop(asyncio.get_running_loop(), Watcher)._live
+        assert watched() == 0
 
 
 async def wait_for(future):

@@ -7,26 +7,10 @@ import contextlib
 import threading
 
 import pytest
-from loops import factories
-from tools import (
-    Boom,
-    closed,
-    forever,
-    futures,
-    give,
-    outlast,
-    refused,
-    start,
-    turns,
-)
+from loops import each_loop
+from tools import Boom, async_handler, closed, forever, futures, give, outlast, refused, start, turns
 
 from async_plus import task_scope
-
-on_each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
-
-
-async def async_handler(task, exc):
-    pass
 
 
 class TestMisuse:
@@ -78,7 +62,7 @@ class TestMisuse:
         ]
         assert closed(coro)
 
-    @on_each_loop
+    @each_loop
     def test_launching_from_another_loop_of_the_same_thread_is_refused(self, loop_factory):
         """A scope of a fixture with a loop of its own, say: the task would wait for that loop to run again."""
         scope, coro = task_scope(), forever()

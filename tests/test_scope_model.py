@@ -6,9 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
-import pytest
 from hypothesis import event, given
-from loops import factories
+from loops import each_virtual_loop
 from tools import Boom, turns
 
 from async_plus import task_scope
@@ -18,8 +17,6 @@ FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED = (
     asyncio.FIRST_EXCEPTION,
     asyncio.ALL_COMPLETED,
 )
-
-on_each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=True).values(), ids=factories(virtual=True))
 
 
 # What wait() waits for. Actors, members of the scope and strangers, wait or end as they are told.
@@ -111,7 +108,7 @@ class Model:
                 self.finished = self.failed = False
 
 
-@on_each_loop
+@each_virtual_loop
 @given(history=histories)
 def test_waits_return_when_the_model_says_so(loop_factory, history):
     """Any number of waits of all kinds, by children and others, with launches, ends, failures, cancellations, time."""
@@ -209,7 +206,7 @@ children = st.lists(
 )
 
 
-@on_each_loop
+@each_virtual_loop
 @given(
     children=children,
     body=st.tuples(st.integers(0, 9), st.booleans()),

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 
 import pytest
-from loops import factories
+from loops import each_loop
 from tools import Bang, Boom, after, fail, forever, futures, give, no_garbage, noting, outlast, refused, start, turns
 
 from async_plus import ignore, task_scope
@@ -24,7 +24,6 @@ any_kind = pytest.mark.parametrize("return_when", [FIRST_COMPLETED, FIRST_EXCEPT
 first_kinds = pytest.mark.parametrize(
     ("return_when", "event"), [(FIRST_COMPLETED, None), (FIRST_COMPLETED, Boom()), (FIRST_EXCEPTION, Boom())]
 )
-on_each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
 
 
 async def leave(scope):
@@ -314,7 +313,7 @@ class TestTimeout:
             await leave(scope)
 
     @any_kind
-    async def test_zero_is_the_shortest(self, return_when, virtual_clock):
+    async def test_a_timeout_of_zero_is_the_shortest(self, return_when, virtual_clock):
         """What is over already is not late; the rest is."""
         async with task_scope() as scope:
             await scope.wait(0, return_when)
@@ -486,7 +485,7 @@ class TestMisuse:
         ):
             await task_scope().wait()
 
-    @on_each_loop
+    @each_loop
     def test_it_is_refused_on_another_loop(self, loop_factory):
         """Its tasks would wake nobody there."""
         scope = task_scope()

@@ -12,8 +12,8 @@ import threading
 import weakref
 
 import pytest
+from places import place
 from tools import Boom, forever, refused, start, turns
-from waits import place
 
 from async_plus import (
     Snapshot,
@@ -29,14 +29,6 @@ from async_plus import (
 from async_plus.diagnostics import ask, sights
 
 virtual = pytest.mark.virtual_time
-
-
-@pytest.fixture
-async def tasks():
-    """Tasks that are cancelled in the end."""
-    made = []
-    yield made
-    await cancel_and_wait(*made)
 
 
 def text_of(snap):
@@ -582,7 +574,7 @@ class TestHostility:
         assert (found["Hostile"].on, found["Hostile"].cancelling) == ("Event.wait", 0)
 
     async def test_futures_of_a_class_of_the_users_may_do_anything(self, tasks):
-        """Nor of theirs."""
+        """None of their failures gets out, either."""
 
         class Hostile(asyncio.Future):
             def done(self):

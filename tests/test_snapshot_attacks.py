@@ -8,26 +8,17 @@ import sys
 import threading
 
 import pytest
-from test_dump import handlers, written
 from tools import forever, start, turns
 
-from async_plus import cancel_and_wait, dump_on_signal, health, register_waiter, snapshot
+from async_plus import dump_on_signal, health, register_waiter, snapshot
 from async_plus.diagnostics import ask, dump
 
-__all__ = ["handlers", "written"]
+pytestmark = pytest.mark.usefixtures("no_handler_is_left")
 
 
 async def enter(lock):
     async with lock:
         await forever()
-
-
-@pytest.fixture
-async def tasks():
-    """Tasks to be cancelled in the end."""
-    tasks = []
-    yield tasks
-    await cancel_and_wait(*tasks)
 
 
 def raising(*names):

@@ -17,14 +17,6 @@ from async_plus.stacks import Link
 pytestmark = pytest.mark.virtual_time
 
 
-@pytest.fixture
-async def tasks():
-    """Tasks that are cancelled in the end."""
-    made = []
-    yield made
-    await cancel_and_wait(*made)
-
-
 def facts(service):
     """What is told of a service, without its tasks."""
     return {

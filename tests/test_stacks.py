@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 import pathlib
 import subprocess
@@ -11,45 +10,13 @@ import sys
 import textwrap
 import threading
 import types
-import weakref
 
 import pytest
+from parked import Opaque
+from places import functions, place
 
 from async_plus import stacks
 from async_plus.stacks import Parked, Place, chain, name_of, parked, waiting_for
-from async_plus.stacks.walk import MAX_STEPS
-
-
-def line(function, text):
-    """The place in *function* that reads *text*."""
-    lines, first = inspect.getsourcelines(function)
-    [number] = [number for number, code in enumerate(lines, first) if text in code and "line(" not in code]
-    return Place(__file__, number, inspect.unwrap(function).__name__)
-
-
-def functions(found):
-    """The names along a chain."""
-    return [link.name.rpartition(".")[2] for link in found.links]
-
-
-@pytest.fixture
-async def start():
-    """Start tasks, let each run until it is parked, and cancel them in the end."""
-    tasks = []
-
-    async def start(coroutine, *, name=None, factory=asyncio.create_task):
-        task = factory(coroutine)
-        tasks.append(task)
-        if name is not None:
-            task.set_name(name)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        return task
-
-    yield start
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class TestPlace:
@@ -59,9 +26,9 @@ class TestPlace:
 
     def test_without_an_instruction_it_is_the_first_line_of_the_code(self):
         """A negative offset means the code as a whole."""
-        code = line.__code__
+        code = place.__code__
 
-        assert Place.from_code(code) == Place(__file__, code.co_firstlineno, "line")
+        assert Place.from_code(code) == Place(code.co_filename, code.co_firstlineno, "place")
 
     def test_behind_the_last_instruction_is_the_last_line(self):
         """An offset that does not belong to the code is no error."""
@@ -158,7 +125,7 @@ class TestStates:
         coroutine.close()
 
         assert (found.state, functions(found)) == ("new", ["handler"])
-        assert found.parked() == Parked(line(handler, "async def"), "nothing, it has not started")
+        assert found.parked() == Parked(place(handler, "async def"), "nothing, it has not started")
         assert waiting_for(found) == []
 
     async def test_a_running_task_shows_the_calls_it_is_in_the_middle_of(self):
@@ -179,7 +146,7 @@ class TestStates:
         found = await asyncio.create_task(handler())
 
         assert (found.state, functions(found)) == ("running", ["handler", "inner", "decode"])
-        assert found.parked() == Parked(line(decode, "return"), "nothing, it is running")
+        assert found.parked() == Parked(place(decode, "return"), "nothing, it is running")
 
     async def test_a_running_generator_and_async_generator_are_seen_as_running(self):
         """Asked from inside themselves, they are the end of the chain."""
@@ -222,7 +189,7 @@ class TestStates:
         await handler()
         thread.join()
 
-        assert found == [Parked(line(blocked, "looked.wait()"), "nothing, it is running")]
+        assert found == [Parked(place(blocked, "looked.wait()"), "nothing, it is running")]
 
     def test_a_coroutine_run_by_hand_in_a_finished_thread_has_only_itself(self):
         """When no thread's stack holds the frame any more, what is known is shown."""
@@ -240,7 +207,7 @@ class TestStates:
         task = await start(handler())
         future.set_result(None)
 
-        assert parked(task) == Parked(line(handler, "await future"), "nothing, it is ready to run")
+        assert parked(task) == Parked(place(handler, "await future"), "nothing, it is ready to run")
         assert waiting_for(task) == []
         await task
 
@@ -254,7 +221,7 @@ class TestStates:
         task = asyncio.create_task(handler())
         await asyncio.sleep(0)
 
-        assert parked(task) == Parked(line(handler, "await asyncio.sleep"), "nothing, it is ready to run")
+        assert parked(task) == Parked(place(handler, "await asyncio.sleep"), "nothing, it is ready to run")
         await task
 
     async def test_a_cancelled_task_that_did_not_hear_of_it_yet_is_ready(self, start):
@@ -312,354 +279,6 @@ class TestStates:
         assert repr(chain(7)) == "<Chain parked, 0 links>"
 
 
-class TestWalk:
-    async def test_the_walk_goes_through_async_generators(self, start):
-        """`async for` over a generator over a generator ends in the innermost."""
-        queue = asyncio.Queue()
-
-        async def items():
-            while True:
-                yield await queue.get()
-
-        async def doubled():
-            async for item in items():
-                yield item * 2
-
-        async def consume():
-            async for _ in doubled():
-                pass
-
-        task = await start(consume())
-        found = chain(task)
-
-        assert functions(found) == ["consume", "doubled", "items", "get"]
-        assert str(found.parked()) == f"at {line(items, 'queue.get()')} on Queue.get"
-        assert found.places()[:3] == (
-            line(consume, "async for"),
-            line(doubled, "async for"),
-            line(items, "queue.get()"),
-        )
-        assert (found.links[0].filename, found.links[0].owner) == (__file__, task.get_coro())
-
-    @pytest.mark.parametrize("call", ["__anext__", "asend", "athrow", "aclose", "anext", "anext_default"])
-    async def test_the_walk_goes_through_every_way_to_drive_an_async_generator(self, start, call):
-        """Each has an opaque wrapper of its own; anext() with a default wraps one in another."""
-
-        async def generator():
-            try:
-                yield 1
-            finally:
-                await asyncio.Event().wait()
-
-        async def consume():
-            items = generator()
-            await anext(items)
-            match call:
-                case "asend":
-                    await items.asend(Sent())
-                case "athrow":
-                    await items.athrow(ValueError)
-                case "aclose":
-                    await items.aclose()
-                case "anext":
-                    await anext(items)
-                case "anext_default":
-                    await anext(items, Sent())
-                case _:
-                    await items.__anext__()
-
-        class Sent:
-            """A value on its way into the generator; it must not be taken for the generator."""
-
-            cr_await = property(lambda self: pytest.fail("it was looked into"))
-
-        found = chain(await start(consume()))
-
-        assert functions(found) == ["consume", "generator", "wait"]
-        assert found.parked() == Parked(line(generator, "Event().wait()"), "Event.wait")
-
-    async def test_the_walk_goes_through_wait_for(self, start):
-        """Also on 3.11, where wait_for runs its coroutine in a task of its own."""
-
-        async def get():
-            await asyncio.Queue().get()
-
-        async def consume():
-            await asyncio.wait_for(asyncio.wait_for(get(), 60), 60)
-
-        found = chain(await start(consume()))
-
-        assert functions(found) == ["consume", "wait_for", "wait_for", "get", "get"]
-        assert found.parked() == Parked(line(get, "Queue()"), "Queue.get")
-
-    async def test_the_walk_goes_through_generator_based_coroutines(self, start):
-        """types.coroutine, and an object whose __await__ is a generator."""
-
-        @types.coroutine
-        def old_style():
-            yield from asyncio.Event().wait()
-
-        class Awaitable:
-            def __await__(self):
-                return (yield from old_style().__iter__())
-
-        async def handler():
-            await Awaitable()
-
-        found = chain(await start(handler()))
-
-        assert functions(found) == ["handler", "__await__", "old_style", "wait"]
-        assert found.parked() == Parked(line(old_style, "yield from"), "Event.wait")
-
-    async def test_the_walk_goes_through_coroutine_wrappers(self, start):
-        """An __await__ that hands on a coroutine's own."""
-
-        class Awaitable:
-            def __await__(self):
-                return asyncio.Event().wait().__await__()
-
-        async def handler():
-            await Awaitable()
-
-        assert functions(chain(await start(handler()))) == ["handler", "wait"]
-
-    async def test_the_walk_goes_through_compiled_coroutines(self, start):
-        """Cython's coroutines are none of Python's own; they are known by their cr_await."""
-
-        async def handler():
-            await Compiled(asyncio.Event().wait())
-
-        task = await start(handler())
-        found = chain(task)
-
-        assert functions(found) == ["handler", "fetch", "wait"]
-        assert found.places()[1] == Place("app/client.pyx", 12, "fetch")
-        assert str(found.parked()) == "at app/client.pyx:12 in fetch on Event.wait"
-        assert name_of(found.links[1].owner) == "Client.fetch"
-
-    async def test_a_compiled_coroutine_may_have_no_code(self, start):
-        """It is then named, and the place shown is that of its caller."""
-
-        class NoCode(Compiled):
-            cr_code = None
-
-        async def handler():
-            await NoCode(asyncio.Event().wait())
-
-        found = chain(await start(handler()))
-
-        assert str(found.places()[1]) == "<compiled>:0 in Client.fetch"
-        assert found.parked() == Parked(line(handler, "await NoCode"), "Event.wait")
-
-    def test_a_running_compiled_coroutine_is_running(self):
-        """Its frames are out of sight."""
-
-        class Running(Compiled):
-            cr_running = True
-
-        assert chain(Running(None)).state == "running"
-
-    async def test_an_awaitable_without_frames_is_known_by_what_wakes_its_task(self, start):
-        """An iterator written in C, or a class with __next__, shows nothing; the task's future is still known."""
-        other = await start(asyncio.Event().wait(), name="other")
-
-        async def handler():
-            await Opaque(other)
-
-        task = await start(handler())
-
-        assert parked(task) == Parked(line(handler, "await Opaque"), "task 'other'")
-        assert waiting_for(task) == [other]
-
-    async def test_python_tasks_and_futures_are_walked_like_the_c_ones(self, start):
-        """Without the C accelerator a future is awaited through a generator."""
-        loop = asyncio.get_running_loop()
-        future = asyncio.futures._PyFuture(loop=loop)
-
-        async def handler():
-            await future
-
-        task = await start(handler(), factory=lambda coroutine: asyncio.tasks._PyTask(coroutine, loop=loop))
-        found = chain(task)
-        assert (functions(found), found.terminal, found.state) == (["handler"], future, "parked")
-        assert (name_of(task), waiting_for(task)) == (handler.__qualname__, [future])
-
-        waiter = await start(asyncio.wait_for(task, None), name="waiter")
-        assert str(parked(waiter)) == f"on task {task.get_name()!r}"
-
-        future.set_result(None)
-        assert chain(task).state == "ready"
-        await asyncio.wait([task, waiter])
-
-    async def test_a_python_futures_iterator_that_is_done_leads_nowhere(self):
-        """It holds its future only while it waits."""
-        future = asyncio.futures._PyFuture(loop=asyncio.get_running_loop())
-        future.set_result(None)
-        iterator = future.__await__()
-        assert list(iterator) == []
-
-        assert chain(iterator).state == "ready"
-
-    async def test_a_futures_iterator_that_is_done_leads_nowhere(self):
-        """The C one lets go of its future too."""
-        future = asyncio.get_running_loop().create_future()
-        future.set_result(None)
-        iterator = iter(future)
-        assert list(iterator) == []
-
-        assert chain(iterator).state == "ready"
-
-    def test_a_wrapper_that_holds_nothing_leads_nowhere(self):
-        """Cython's are told by their name; their type is not taken for what they hold."""
-
-        class coroutine_wrapper:  # noqa: N801  # the name is the point
-            __slots__ = ()
-
-        assert chain(coroutine_wrapper()).state == "ready"
-
-    async def test_an_async_generator_at_hand_waits_for_whoever_drives_it(self):
-        """Suspended at its yield, nothing keeps it."""
-
-        async def generator():
-            yield 1
-
-        items = generator()
-        await anext(items)
-        found = chain(items)
-        await items.aclose()
-
-        assert (found.state, functions(found)) == ("ready", ["generator"])
-
-    def test_a_chain_that_bites_its_tail_ends(self):
-        """Nothing a look-alike does can keep the walk from ending."""
-
-        class Loop(Compiled):
-            cr_await = property(lambda self: self)
-
-        class Endless(Compiled):
-            cr_await = property(lambda self: kept.append(Endless(None)) or kept[-1])
-
-        kept = []
-
-        assert len(chain(Loop(None)).links) == 1
-        assert len(chain(Endless(None)).links) == MAX_STEPS
-
-    if sys.version_info < (3, 12):
-        # Later wait_for makes no task, and there is no walk from one task into another.
-
-        async def test_two_tasks_in_wait_for_each_other_are_no_endless_walk(self, start):
-            """The walk ends where it comes round to a task it has been in."""
-
-            async def wait_for_the(name):
-                await gate.wait()
-                await asyncio.wait_for(tasks[name], 60)
-
-            tasks, gate = {}, asyncio.Event()
-            tasks["a"] = await start(wait_for_the("b"), name="a")
-            tasks["b"] = await start(wait_for_the("a"), name="b")
-            gate.set()
-            for _ in range(3):
-                await asyncio.sleep(0)
-
-            assert functions(chain(tasks["a"])) == ["wait_for_the", "wait_for"] * 2
-            assert parked(tasks["a"]).on == "task 'a'"
-            assert [waiting_for(task) for task in tasks.values()] == [[tasks["b"]], [tasks["a"]]]
-
-            # Cancelled, each would wait for the other to be cancelled first. Only an error ends it.
-            tasks["a"]._fut_waiter.set_exception(ZeroDivisionError)
-            await asyncio.wait(tasks.values())
-            assert [type(task.exception()) for task in tasks.values()] == [ZeroDivisionError] * 2
-
-    async def test_looking_finds_no_lines_until_they_are_asked_for(self, start, monkeypatch):
-        """A snapshot of thousands of tasks groups them first, and asks for few places."""
-        monkeypatch.setattr(Place, "from_code", lambda *args: pytest.fail("a line was looked up"))
-
-        found = chain(await start(asyncio.Event().wait()))
-
-        assert (found.on(), waiting_for(found)) == ("Event.wait", [found.terminal])
-
-
-async def forever():
-    await asyncio.Queue().get()
-
-
-async def aloof(future):
-    await future
-
-
-class Compiled:
-    """What a Cython coroutine shows of itself, around a coroutine that runs."""
-
-    cr_code = compile("\n" * 11 + "async def fetch(): pass", "app/client.pyx", "exec").co_consts[0]
-    cr_await = property(lambda self: self.coroutine)
-    cr_running = False
-
-    def __init__(self, coroutine):
-        self.coroutine = coroutine
-        self.__qualname__ = "Client.fetch"
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self.coroutine.send(None)
-
-    def throw(self, error):
-        return self.coroutine.throw(error)
-
-    def close(self):
-        self.coroutine.close()
-
-
-class Opaque:
-    """An awaitable that is its own iterator, yields a future, and does everything wrong that can be."""
-
-    def __init__(self, future):
-        object.__setattr__(self, "future", future)
-
-    def __await__(self):
-        return self
-
-    def __next__(self):
-        future = object.__getattribute__(self, "future")
-        if future.done():
-            raise StopIteration
-        future._asyncio_future_blocking = True
-        return future
-
-    def throw(self, error):
-        raise error
-
-    def close(self):
-        pass
-
-    def hostile(self, *args):
-        raise RuntimeError("a secret")
-
-    __getattr__ = __repr__ = __str__ = __eq__ = __bool__ = __len__ = hostile
-    __hash__ = None
-    __class__ = property(hostile)
-
-
-class TestStart:
-    async def test_links_further_out_have_no_say_in_what_is_waited_on(self, start, monkeypatch):
-        """Whoever reports a wait inside a function is not told of that function."""
-        monkeypatch.setattr(stacks.waiters, "_registered", {})
-
-        async def acquire():
-            await asyncio.Event().wait()
-
-        stacks.register_waiter(acquire, lambda variables: "the pool")
-        found = chain(await start(acquire()))
-
-        assert found.parked() == Parked(line(acquire, "Event()"), "the pool")
-        assert found.parked(1) == Parked(line(acquire, "Event()"), "Event.wait")
-        assert found.parked(7) == Parked(line(acquire, "Event()"), "Future")
-
-
 class TestNames:
     async def test_a_coroutine_is_named_by_its_qualname(self):
         """So are the generators, and a task by its coroutine."""
@@ -711,156 +330,6 @@ class TestNames:
             "Odd",
             "Imposter",
         ]
-
-
-class TestHostility:
-    async def test_a_hostile_awaitable_does_not_break_the_walk(self, start):
-        """Broken __getattr__, __class__, __eq__, __bool__ and __repr__ are never met."""
-        future = asyncio.get_running_loop().create_future()
-
-        async def handler(awaitable):
-            await awaitable
-
-        task = await start(handler(Opaque(future)))
-
-        assert parked(task) == Parked(line(handler, "await awaitable"), "Future")
-        assert chain(Opaque(future)).parked() == Parked(None, "Opaque")
-        future.cancel()
-        await asyncio.wait([task])
-
-    async def test_a_look_alike_coroutine_that_raises_ends_the_walk(self):
-        """Its attributes are the only code of the user's that the walk runs."""
-
-        class Broken(Compiled):
-            cr_await = property(lambda self: 1 / 0)
-
-        assert str(parked(Broken.__new__(Broken))) == "at app/client.pyx:12 in fetch on Broken"
-
-    async def test_a_future_that_raises_is_still_named(self, start):
-        """Whatever it does when asked, the report goes on."""
-
-        class Broken(asyncio.Future):
-            asked = 0
-
-            def done(self):
-                if self.asked:
-                    raise asyncio.CancelledError
-                return super().done()
-
-            _callbacks = property(lambda self: 1 / 0)
-
-        future = Broken()
-
-        async def handler():
-            await future
-
-        task = await start(handler())
-        assert parked(task) == Parked(line(handler, "await future"), "Broken")
-        assert waiting_for(task) == []
-
-        future.asked = True
-        assert str(parked(future)) == "on Broken"
-        assert parked(task) == Parked(line(handler, "await future"), "Broken")
-        future.asked = False
-
-    async def test_a_task_that_raises_shows_what_was_found(self, start):
-        """A subclass that hides what the walk needs, as the last resort."""
-
-        class Hidden(asyncio.Task):
-            _fut_waiter = property(lambda self: 1 / 0)
-
-        loop = asyncio.get_running_loop()
-        task = await start(forever(), factory=lambda coroutine: Hidden(coroutine, loop=loop))
-
-        assert parked(task) == Parked(line(forever, "get()"), "Queue.get")
-
-        task = await start(aloof(loop.create_future()), factory=lambda coroutine: Hidden(coroutine, loop=loop))
-        assert parked(task) == Parked(line(aloof, "await future"), "something unknown")
-
-    async def test_a_name_that_is_no_plain_string_is_made_one(self, start):
-        """A subclass of str has a __repr__ and __format__ of its own."""
-
-        class Name(str):
-            __repr__ = __format__ = lambda *args: pytest.fail("the user's code was run")
-
-            def __str__(self):
-                return self
-
-        task = await start(asyncio.Event().wait())
-        task.set_name(Name("worker"))
-
-        async def handler():
-            await task
-
-        assert parked(await start(handler())).on == "task 'worker'"
-
-
-class Thing:
-    pass
-
-
-@pytest.fixture
-def no_gc():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("no_gc")
-class TestNothingIsKept:
-    async def test_looking_at_a_task_keeps_nothing_alive(self):
-        """Not the task, not what its frames refer to, and no cycle is left for the garbage collector."""
-
-        async def handler(thing):
-            await asyncio.Event().wait()
-
-        thing = Thing()
-        task = asyncio.create_task(handler(thing))
-        await asyncio.sleep(0)
-        text, found = str(parked(task)), weakref.ref(chain(task).links[-1].owner)
-        assert text.endswith("on Event.wait")
-        task.cancel()
-        await asyncio.wait([task])
-        alive = weakref.ref(thing), weakref.ref(task)
-        del thing, task
-        await asyncio.sleep(0)
-
-        assert [alive[0](), alive[1](), found()] == [None, None, None]
-
-    async def test_looking_at_the_running_task_makes_no_cycle(self):
-        """A frame in one of its own variables would be one."""
-
-        def look():
-            thing = Thing()
-            assert parked(asyncio.current_task()).on == "nothing, it is running"
-            return weakref.ref(thing)
-
-        assert look()() is None
-
-    async def test_reading_variables_does_not_pin_them(self, start, monkeypatch):
-        """On 3.11 and 3.12 a frame keeps the dict of its f_locals, and with it all that was in it."""
-        monkeypatch.setattr(stacks.waiters, "_registered", {})
-        first, second = asyncio.Event(), asyncio.Event()
-
-        async def acquire():
-            thing = Thing()
-            refs.append(weakref.ref(thing))
-            await first.wait()
-            thing = None
-            await second.wait()
-            return thing
-
-        refs = []
-        stacks.register_waiter(acquire, lambda variables: type(variables["thing"]).__name__)
-        task = await start(acquire())
-        assert parked(task).on == "Thing"
-        first.set()
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-        assert refs[0]() is None
-        assert parked(task).on == "NoneType"
 
 
 class TestImport:

@@ -7,22 +7,18 @@ import contextlib
 import contextvars
 import functools
 import gc
-import logging
 import sys
 import traceback
 
 import pytest
-from loops import factories
+from loops import each_loop
 from services import raise_or_return
 from tools import Bang, Boom, after, give, messages, no_garbage, refused, start, turns
 
 from async_plus import AttemptStarted, UnexpectedCancellation, supervised
 from async_plus.testing import record_events
 
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.INFO, logger="async_plus")
+pytestmark = pytest.mark.usefixtures("infos_are_logged")
 
 
 class TestAttempts:
@@ -284,13 +280,10 @@ async def task_of(coroutine):
     return await asyncio.create_task(coroutine)
 
 
-each_loop = pytest.mark.parametrize("factory", factories(virtual=False).values(), ids=factories(virtual=False))
-
-
 class TestExits:
     @each_loop
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-    def test_the_end_of_the_program_is_neither_restarted_nor_logged(self, kind, factory, caplog):
+    def test_the_end_of_the_program_is_neither_restarted_nor_logged(self, kind, loop_factory, caplog):
         """The loop itself raises it. Whoever awaits the service sees what it would see of a plain task."""
         started = []
 
@@ -308,9 +301,9 @@ class TestExits:
 
         seen, seen_of_task = [], []
         feed = supervised(delays=[0], on=BaseException, name="feed")(plain)
-        with pytest.raises(kind) as caught, asyncio.Runner(loop_factory=factory) as runner:
+        with pytest.raises(kind) as caught, asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(main(feed(), seen))
-        with pytest.raises(kind), asyncio.Runner(loop_factory=factory) as runner:
+        with pytest.raises(kind), asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(main(task_of(plain()), seen_of_task))
 
         assert caught.value.args == (3,)
@@ -321,7 +314,7 @@ class TestExits:
         assert messages(caplog) == [stopped] * seen.count(asyncio.CancelledError)
 
     @each_loop
-    def test_a_loop_that_goes_on_hands_it_to_whoever_awaits(self, factory, caplog):
+    def test_a_loop_that_goes_on_hands_it_to_whoever_awaits(self, loop_factory, caplog):
         """Nobody stopped the service; it ended in SystemExit, and that is what comes out."""
 
         @supervised(delays=[0], on=BaseException)
@@ -334,7 +327,7 @@ class TestExits:
                 await feed()
             return caught.value.code
 
-        loop = factory()
+        loop = loop_factory()
         host = loop.create_task(main())
         with pytest.raises(SystemExit):
             loop.run_until_complete(host)
@@ -378,7 +371,7 @@ class TestExits:
         assert messages(caplog) == []
 
     async def test_a_group_with_a_system_exit_is_not_restarted(self):
-        """Wherever it lies."""
+        """However deep in it the exit lies: the program is to end."""
 
         @supervised(delays=[0], on=BaseException)
         async def feed():

@@ -3,185 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import collections
-import gc
-import logging
 import types
 import weakref
 
 import pytest
-from services import in_cleanup, plainly
+from memory import (
+    ENDS,
+    SHARED,
+    Local,
+    assert_flat,
+    each_end,
+    raise_a_type_of_its_own,
+    raise_an_error,
+    raise_one_and_the_same,
+    return_a_value,
+    run_a_hundred_thousand_times,
+)
+from services import plainly
 from tools import Boom, forever, no_garbage, turns
 
 from async_plus import supervised
-from async_plus.events import subscribers
 
-
-class Local:
-    """Something an attempt has in a local variable."""
-
-
-class Formatting(logging.Handler):
-    """It formats each record and forgets it, but for the last lines."""
-
-    def __init__(self):
-        super().__init__()
-        self.lines = collections.deque(maxlen=50)
-
-    def emit(self, record):
-        self.lines += self.format(record).splitlines()
-
-
-@pytest.fixture(autouse=True)
-def log(monkeypatch):
-    """The lines of the log. On a logger of its own: pytest keeps each record, and with it the traceback."""
-    logger = logging.Logger("async_plus")
-    logger.addHandler(Formatting())
-    monkeypatch.setattr(subscribers, "logger", logger)
-    return logger.handlers[0].lines
-
-
-@pytest.fixture(autouse=True)
-def no_garbage_collector():
-    """What a cycle keeps alive is then seen to be alive."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.fixture(params=[plainly, in_cleanup])
-def hosting(request):
-    """How the service is awaited. Each promise holds for both."""
-    return request.param
-
-
-SHARED = Boom()
-
-
-def raise_an_error():
-    raise Boom
-
-
-def raise_a_chain():
-    try:
-        raise_an_error()
-    except Boom as exc:
-        raise Boom from exc
-
-
-def raise_a_group():
-    raise ExceptionGroup("several", [caught(raise_an_error), ExceptionGroup("inner", [caught(raise_a_chain)])])
-
-
-def caught(function):
-    """Return the exception that *function* raises, and keep no frame."""
-    try:
-        function()
-    except Exception as exc:
-        return exc.with_traceback(exc.__traceback__.tb_next)
-
-
-def raise_a_cancellation():
-    raise asyncio.CancelledError
-
-
-def raise_one_and_the_same():
-    raise SHARED
-
-
-def raise_a_type_of_its_own():
-    local = Local()
-
-    class LocalError(Exception):
-        def __str__(self):
-            return str(local)
-
-    raise LocalError
-
-
-def return_a_value():
-    return Local()
-
-
-ENDS = [
-    raise_an_error,
-    raise_a_chain,
-    raise_a_group,
-    raise_a_cancellation,
-    raise_one_and_the_same,
-    return_a_value,
-]
-
-
-each_end = pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
-
-
-def census():
-    """Count the living by their kinds."""
-    return collections.Counter(type(thing).__name__ for thing in gc.get_objects())
-
-
-def grown(before, after):
-    """What there is more of, but for what comes once, as caches do."""
-    return {kind: count for kind, count in (after - before).items() if count > 200}
-
-
-def assert_grew_nothing(before, after):
-    """Check that there is no more of anything *after* than *before*."""
-    assert grown(before, after) == {}
-    assert after["Local"] <= before["Local"]
-
-
-async def assert_flat(end, restarts, steps=1):
-    """Check that there is no more of anything after *restarts* than early on."""
-    counts = []
-    attempts = 0
-
-    @supervised(delays=[0], restart="always", max_restarts=restarts)
-    async def service():
-        nonlocal attempts
-        local = Local()
-        attempts += 1
-        if attempts in (100, restarts):
-            counts.append(census())
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        return local and end()
-
-    await asyncio.gather(service(), return_exceptions=True)
-
-    assert attempts == restarts + 1
-    assert_grew_nothing(*counts)
-
-
-async def run_a_hundred_thousand_times(host):
-    """Fail so often in a service that *host* runs, and check its delays and the memory. For the virtual clock."""
-    loop, counts = asyncio.get_running_loop(), []
-    attempts, place, due = 0, -1, loop.time()
-
-    @supervised(delays=[2, 5, 20], reset_after=50, on=Boom)
-    async def service():
-        nonlocal attempts, place, due
-        local = Local()
-        attempts += 1
-        # Compared at once: a list of all would grow.
-        assert loop.time() == due, attempts
-        if attempts in (1000, 100_000):
-            counts.append(census())
-        # One run in a hundred is stable. In between the delays grow up to the last one.
-        is_stable = attempts % 100 == 0
-        runs, place = (51, 0) if is_stable else (1, place + 1)
-        due = loop.time() + runs + (2, 5, 20)[min(place, 2)]
-        await asyncio.sleep(runs)
-        if attempts == 100_000:
-            return local
-        raise Boom
-
-    await host(service)
-
-    assert attempts == 100_000
-    assert_grew_nothing(*counts)
+pytestmark = pytest.mark.usefixtures("formatted_log", "no_garbage_collector")
 
 
 # On one loop, for the time it takes.
@@ -189,7 +32,7 @@ async def run_a_hundred_thousand_times(host):
 @pytest.mark.parametrize("end", [raise_an_error, return_a_value])
 async def test_ten_thousand_restarts_leave_memory_flat(end):
     """No task, coroutine, frame, traceback, exception or anything else grows in number with the restarts."""
-    await assert_flat(end, 10_000)
+    await assert_flat(plainly, end, 10_000)
 
 
 @pytest.mark.asyncio(loop_factories=["default"])
@@ -204,7 +47,7 @@ async def test_a_hundred_thousand_failures_keep_the_delays_and_no_memory():
 @pytest.mark.parametrize("steps", [0, 1])
 async def test_five_hundred_restarts_leave_memory_flat_on_each_loop(end, steps):
     """However they end. Eager attempts that fail in their first step are held by a frame of create_task (gh-128552)."""
-    await assert_flat(end, 500, steps)
+    await assert_flat(plainly, end, 500, steps)
 
 
 @pytest.mark.parametrize("end", [*ENDS, raise_a_type_of_its_own], ids=lambda end: end.__name__)
@@ -303,7 +146,7 @@ async def test_a_given_up_service_leaves_its_error_to_the_caller_alone():
     assert dead[0]() is None
 
 
-async def test_the_log_was_written(log):
+async def test_the_log_was_written(formatted_log):
     """What is measured above is a supervision that reports: tracebacks are formatted, and let go."""
 
     @supervised(delays=[0], max_restarts=1, name="feed")
@@ -313,7 +156,7 @@ async def test_the_log_was_written(log):
     with pytest.raises(Boom):
         await service()
 
-    lines = list(log)
+    lines = list(formatted_log)
     assert lines[0] == "feed started, attempt 1"
     assert lines[1] == "feed failed after 0.0 s with Boom, restart 1 in 0.0 s"
     assert lines[2] == "Traceback (most recent call last):"

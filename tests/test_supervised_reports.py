@@ -15,10 +15,7 @@ from async_plus import AttemptFailed, AttemptReturned, AttemptStarted, GaveUp, s
 from async_plus.stacks import Place
 from async_plus.testing import record_events
 
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.INFO, logger="async_plus")
+pytestmark = pytest.mark.usefixtures("infos_are_logged")
 
 
 virtual = pytest.mark.virtual_time

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import random
 import traceback
 
@@ -15,10 +14,7 @@ from tools import Bang, Boom, after, give, messages
 from async_plus import GaveUp, supervised
 from async_plus.testing import record_events
 
-
-@pytest.fixture(autouse=True)
-def everything_is_logged(caplog):
-    caplog.set_level(logging.INFO, logger="async_plus")
+pytestmark = pytest.mark.usefixtures("infos_are_logged")
 
 
 virtual = pytest.mark.virtual_time

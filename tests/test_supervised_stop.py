@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import pytest
 from services import Service, Stubborn, end_of, feed, in_cleanup, plainly, raise_or_return, told
 from tools import Boom, forever, start, turns
 
 from async_plus.testing import record_events
+
+pytestmark = pytest.mark.usefixtures("infos_are_logged")
 
 virtual = pytest.mark.virtual_time
 # Eager tasks have begun when they are made.
@@ -19,17 +20,6 @@ STOPPED = ("INFO", "feed stopped, attempt 1")
 STOPPED_IN_DELAY = ("INFO", "feed stopped, before restart 1")
 OVERTAKEN = ("WARNING", "feed failed after 0.0 s with Boom, not restarted: it is being stopped")
 RESTARTING = ("WARNING", "feed failed after 0.0 s with Boom, restart 1 in 600.0 s")
-
-
-@pytest.fixture(autouse=True)
-def stops_are_logged(caplog):
-    caplog.set_level(logging.INFO, logger="async_plus")
-
-
-@pytest.fixture(params=[plainly, in_cleanup])
-def hosting(request):
-    """How the service is awaited. Each promise holds for both."""
-    return request.param
 
 
 class TestDuringAnAttempt:

@@ -5,34 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import sys
 
 import anyio
 import pytest
-from loops import factories
-from services import Service, end_of, feed, in_cleanup, plainly, raise_or_return, told
+from loops import each_loop, factories
+from services import Service, end_of, feed, in_cleanup, raise_or_return, told
 from tools import Bang, Boom, after, forever, refused, start, turns
 
 from async_plus import UnexpectedCancellation
 
+pytestmark = pytest.mark.usefixtures("infos_are_logged")
+
 virtual = pytest.mark.virtual_time
-each_loop = pytest.mark.parametrize("factory", factories(virtual=False).values(), ids=factories(virtual=False))
 
 STOPPED = ("INFO", "feed stopped, attempt 1")
 OVERTAKEN = ("WARNING", "feed failed after 0.0 s with Boom, not restarted: it is being stopped")
 RESTARTING = ("WARNING", "feed failed after 0.0 s with Boom, restart 1 in 600.0 s")
-
-
-@pytest.fixture(autouse=True)
-def stops_are_logged(caplog):
-    caplog.set_level(logging.INFO, logger="async_plus")
-
-
-@pytest.fixture(params=[plainly, in_cleanup])
-def hosting(request):
-    """How the service is awaited. Each promise holds for both."""
-    return request.param
 
 
 class TestExits:
@@ -40,7 +29,7 @@ class TestExits:
 
     @each_loop
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-    def test_a_stop_after_the_attempt_ended_in_it_raises_the_cancellation(self, kind, factory, hosting, caplog):
+    def test_a_stop_after_the_attempt_ended_in_it_raises_the_cancellation(self, kind, loop_factory, hosting, caplog):
         """As asyncio.run does it: it cancels what is left, and must not get the exit a second time."""
         hosts = []
 
@@ -57,7 +46,7 @@ class TestExits:
             gate.set_result(None)
             await forever()
 
-        with contextlib.closing(factory()) as loop:
+        with contextlib.closing(loop_factory()) as loop:
             left = loop.create_task(main())
             with pytest.raises(kind) as caught:
                 loop.run_until_complete(left)
@@ -70,7 +59,7 @@ class TestExits:
 
     @each_loop
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-    def test_an_exit_in_the_cleanup_leaves_the_cancellation(self, kind, factory, hosting, caplog):
+    def test_an_exit_in_the_cleanup_leaves_the_cancellation(self, kind, loop_factory, hosting, caplog):
         """The loop has raised it once. From the host comes the cancellation that it was given."""
         hosts = []
 
@@ -85,7 +74,7 @@ class TestExits:
             hosts[0].cancel()
             await forever()
 
-        with contextlib.closing(factory()) as loop:
+        with contextlib.closing(loop_factory()) as loop:
             left = loop.create_task(main())
             with pytest.raises(kind):
                 loop.run_until_complete(left)
@@ -410,7 +399,7 @@ class TestClosed:
         assert service.tasks[0].cancelled()
         assert told(caplog) == [STOPPED]
 
-    def close_after_its_loop(self, factory, hosting, service, no_leaks):
+    def close_after_its_loop(self, loop_factory, hosting, service, no_leaks):
         """Start the supervision of *service* on a loop, close the loop when that is stopped, then the host."""
         hosts = []
 
@@ -420,7 +409,7 @@ class TestClosed:
             asyncio.get_running_loop().stop()
             await forever()
 
-        loop = factory()
+        loop = loop_factory()
         left = loop.create_task(main())
         loop.run_forever()
         loop.close()
@@ -436,20 +425,20 @@ class TestClosed:
         no_leaks.errors.clear()
 
     @each_loop
-    def test_in_an_attempt_after_its_loop_it_ends_in_silence(self, factory, hosting, no_leaks, caplog):
+    def test_in_an_attempt_after_its_loop_it_ends_in_silence(self, loop_factory, hosting, no_leaks, caplog):
         """As when the garbage collector finds it there. Nothing can run any more, so nothing is tried."""
-        self.close_after_its_loop(factory, hosting, forever, no_leaks)
+        self.close_after_its_loop(loop_factory, hosting, forever, no_leaks)
 
         assert told(caplog) == []
 
     @each_loop
-    def test_in_the_delay_after_its_loop_it_ends_in_silence(self, factory, hosting, no_leaks, caplog):
+    def test_in_the_delay_after_its_loop_it_ends_in_silence(self, loop_factory, hosting, no_leaks, caplog):
         """The timer of the delay went with the loop."""
 
         async def service():
             raise Boom
 
-        self.close_after_its_loop(factory, hosting, service, no_leaks)
+        self.close_after_its_loop(loop_factory, hosting, service, no_leaks)
 
         assert told(caplog) == [RESTARTING]
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import weakref
 
 import pytest
-from test_supervised_memory import (  # noqa: F401  # the fixtures of that file hold for this one
+from memory import (
     ENDS,
     SHARED,
     Local,
+    assert_flat,
     assert_grew_nothing,
     census,
     each_end,
-    log,
-    no_garbage_collector,
+    raise_an_error,
     raise_one_and_the_same,
     run_a_hundred_thousand_times,
 )
 from tools import forever, turns
 
 from async_plus import Supervisor, supervised
+
+pytestmark = pytest.mark.usefixtures("formatted_log", "no_garbage_collector")
 
 # On one loop, for the time it takes.
 once = pytest.mark.asyncio(loop_factories=["default"])
@@ -34,44 +36,26 @@ async def as_child(service):
         await sup.wait()
 
 
-async def assert_flat(end, restarts, steps, strategy="one_for_one"):
-    """Check that there is no more of anything after *restarts* than early on."""
-    counts = []
-    attempts = 0
-
-    @supervised(delays=[0], restart="always", max_restarts=restarts)
-    async def service():
-        nonlocal attempts
-        local = Local()
-        attempts += 1
-        if attempts in (100, restarts):
-            counts.append(census())
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        return local and end()
-
-    with contextlib.suppress(Exception):
-        async with Supervisor("shop", strategy=strategy) as sup:
-            child = await sup.start(service)
-            await sup.start(forever)
-            await child.wait()
-
-    assert attempts == restarts + 1
-    assert_grew_nothing(*counts)
+async def beside_another(service, strategy="one_for_one"):
+    """Run *service* as the elder of two children."""
+    async with Supervisor("shop", strategy=strategy) as sup:
+        child = await sup.start(service)
+        await sup.start(forever)
+        await child.wait()
 
 
 @once
 @pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
 async def test_ten_thousand_restarts_leave_memory_flat(strategy):
     """Of a child, and of the siblings that are restarted with it."""
-    await assert_flat(ENDS[0], 10_000, 1, strategy)
+    await assert_flat(functools.partial(beside_another, strategy=strategy), raise_an_error, 10_000)
 
 
 @each_end
 @pytest.mark.parametrize("steps", [0, 1])
 async def test_three_hundred_restarts_leave_memory_flat_on_each_loop(end, steps):
     """However they end. Eager attempts that fail in their first step are held by a frame of create_task (gh-128552)."""
-    await assert_flat(end, 300, steps)
+    await assert_flat(beside_another, end, 300, steps)
 
 
 @once

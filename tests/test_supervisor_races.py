@@ -8,7 +8,7 @@ import functools
 import logging
 
 import pytest
-from tools import Bang, Boom, closed, fail, forever, no_garbage_of_reports, refused, turns
+from tools import Bang, Boom, closed, crash, elapsed, fail, forever, no_garbage_of_reports, refused, turns
 
 import async_plus
 from async_plus import AttemptFailed, AttemptStarted, GaveUp, Stopped, Supervisor, ready, supervised
@@ -16,10 +16,6 @@ from async_plus import AttemptFailed, AttemptStarted, GaveUp, Stopped, Superviso
 pytestmark = pytest.mark.virtual_time
 
 each_strategy = pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
-
-
-def elapsed():
-    return asyncio.get_running_loop().clock.elapsed
 
 
 class Presence:
@@ -146,7 +142,7 @@ class TestDelays:
         assert timers(loop) == before
 
     async def test_a_delay_ends_with_a_host_that_is_closed(self):
-        """Then, too."""
+        """No timer is left by one that nobody waits for any more."""
         loop = asyncio.get_running_loop()
 
         async def shop():
@@ -222,7 +218,7 @@ class TestSubscribers:
     @each_strategy
     @pytest.mark.parametrize("order", ["restart", "stop"])
     @pytest.mark.parametrize("kind", [AttemptStarted, AttemptFailed, Stopped, GaveUp])
-    async def test_one_may_give_orders(self, kind, order, strategy):
+    async def test_a_subscriber_may_give_orders(self, kind, order, strategy):
         """Whatever it is told of: there is one attempt at a time, and nothing that is out of control."""
         presence, orders = Presence(), []
         sup = Supervisor("shop", strategy=strategy)
@@ -316,7 +312,7 @@ class TestGivingUp:
 
         async def shop():
             async with Supervisor("shop") as sup:
-                await sup.start(fail_after, 0)
+                await sup.start(crash, 0)
                 if how == "wait":
                     await sup.wait()
                 if how == "start":
@@ -335,7 +331,7 @@ class TestGivingUp:
     async def test_whoever_waits_elsewhere_gets_the_error_too(self):
         """Although the block may end in the same moment, and lets go of it."""
         async with Supervisor("shop") as sup:
-            await sup.start(functools.partial(fail_after, 3))
+            await sup.start(functools.partial(crash, 3))
             others = [
                 asyncio.create_task(sup.start(supervised(ready=True)(forever))),
                 asyncio.create_task(sup.wait()),
@@ -346,11 +342,6 @@ class TestGivingUp:
         assert [type(end) for end in ends] == [Boom] * 2
         with pytest.raises(Boom):
             await sup.wait()
-
-
-async def fail_after(seconds):
-    await asyncio.sleep(seconds)
-    raise Boom
 
 
 async def test_those_who_wait_are_woken_in_the_order_in_which_they_came():

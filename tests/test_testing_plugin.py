@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import re
 import shutil
@@ -18,23 +17,13 @@ CONFTEST = 'pytest_plugins = ["async_plus.testing"]\n'
 
 
 @pytest.fixture
-def run(pytester, no_leaks):
-    """Run a test module, with the plugin switched on, and return the outcome."""
-    pytester.makeini(
-        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
-        "addopts = --strict-markers -p no:cacheprovider\nfilterwarnings = error"
-    )
+def run(run_suite):
+    """Runs tests in a project of their own."""
 
-    def run_module(source, *args, conftest=CONFTEST):
-        pytester.makeconftest(conftest)
-        pytester.makepyfile(f"import asyncio\nimport pytest\n\n{source}")
-        result = pytester.runpytest_inprocess(*args)
-        # The inner suite's lost errors are logged in this process too, at the latest when the garbage goes.
-        gc.collect()
-        no_leaks.errors.clear()
-        return result
+    def run(source, *args, conftest=CONFTEST):
+        return run_suite(f"import asyncio\nimport pytest\n\n{source}", *args, conftest=conftest)
 
-    return run_module
+    return run
 
 
 class TestLoops:

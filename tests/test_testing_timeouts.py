@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import sys
 
 import freezegun  # noqa: F401  # loaded here for good: the inner runs unload what they are the first to load
 import pytest
 import trio  # noqa: F401
-
-CONFTEST = 'pytest_plugins = ["async_plus.testing"]\n'
 
 SECTION = "*- async_plus snapshot -*"
 
@@ -33,23 +30,13 @@ def ring_when_idle():
 
 
 @pytest.fixture
-def run(pytester, no_leaks):
-    """Run a test module, with the plugin switched on, and return the outcome."""
-    pytester.makeconftest(CONFTEST)
+def run(run_suite):
+    """Runs tests, most of which hang, in a project of their own."""
 
-    def run_module(source, *args, mode="auto", prelude=HANGING):
-        pytester.makeini(
-            f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
-            "addopts = --strict-markers -p no:cacheprovider\nfilterwarnings = error"
-        )
-        pytester.makepyfile(f"import asyncio\nimport signal\nimport pytest\n{prelude}{source}")
-        result = pytester.runpytest_inprocess(*args)
-        # The inner suite's lost errors are logged in this process too, at the latest when the garbage goes.
-        gc.collect()
-        no_leaks.errors.clear()
-        return result
+    def run(source, *args, mode="auto", prelude=HANGING):
+        return run_suite(f"import asyncio\nimport signal\nimport pytest\n{prelude}{source}", *args, mode=mode)
 
-    return run_module
+    return run
 
 
 class TestSnapshotOnTimeout:

@@ -12,9 +12,9 @@ import time
 import weakref
 
 import pytest
+from places import at
 from services import end_of, in_cleanup, plainly, told
-from tools import Bang, Boom, forever, no_garbage_of_reports, outlast, refused, start, turns
-from waits import at
+from tools import Bang, Boom, elapsed, forever, no_garbage_of_reports, outlast, refused, start, turns
 
 from async_plus import (
     AttemptFailed,
@@ -35,10 +35,6 @@ from async_plus.supervision.vitals import Vitals
 from async_plus.testing import record_events
 
 virtual = pytest.mark.virtual_time
-
-
-def elapsed():
-    return asyncio.get_running_loop().clock.elapsed
 
 
 def vitals_here():

@@ -17,13 +17,14 @@ import traceback
 import weakref
 
 import pytest
-from loops import factories
+from loops import each_loop
 from tools import (
     Bang,
     Boom,
     Lookalike,
     after,
     closed,
+    crash,
     facts_of,
     fail,
     fail_when_cancelled,
@@ -39,36 +40,18 @@ from tools import (
     site_of,
     start,
     turns,
+    watched,
 )
 
 import async_plus
-from async_plus import (
-    TaskCancelled,
-    TaskFailed,
-    ignore,
-    launch_watched,
-)
-from async_plus.engine.per_loop import per_loop
-from async_plus.engine.watch import Watcher
+from async_plus import TaskCancelled, TaskFailed, ignore, launch_watched
 from async_plus.testing import record_events
 
 SECRET = "hunter2"
 
 request_id = contextvars.ContextVar("request_id", default="none")
 
-on_each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
 exits = pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-
-
-def watched():
-    """How many tasks the running loop keeps alive for us."""
-    return len(per_loop(asyncio.get_running_loop(), Watcher)._live)
-
-
-async def crash():
-    """Fail, but not in the first step."""
-    await asyncio.sleep(0)
-    raise Boom
 
 
 async def fail_afresh():
@@ -178,7 +161,7 @@ class TestStrongReference:
 
     async def test_it_is_let_go_as_soon_as_it_is_done(self):
         """Without waiting for the garbage collector, whether it returned, failed or was cancelled."""
-        tasks = [launch_watched(give(1)), launch_watched(crash(), None, ignore), launch_watched(forever())]
+        tasks = [launch_watched(give(1)), launch_watched(crash(0), None, ignore), launch_watched(forever())]
         tasks[2].cancel()
         await turns()
         dead = [weakref.ref(task) for task in tasks]
@@ -350,7 +333,7 @@ class TestReport:
     async def test_the_report_of_a_failure_leaves_no_reference_cycle(self):
         """A failed task goes at once, with its frames (gh-124958)."""
         with no_garbage_of_reports():
-            launch_watched(crash())
+            launch_watched(crash(0))
             await turns()
 
 
@@ -443,7 +426,7 @@ async def leave(kind):
 
 class TestExit:
     @exits
-    @on_each_loop
+    @each_loop
     def test_an_exit_in_the_task_ends_the_loop_and_is_not_reported(self, kind, loop_factory, caplog, no_leaks):
         """The loop itself raises it, and whoever runs the loop stops the other tasks, as asyncio has it."""
         log, handled = [], []

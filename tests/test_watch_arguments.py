@@ -6,26 +6,11 @@ import asyncio
 import threading
 
 import pytest
-from tools import (
-    Boom,
-    closed,
-    forever,
-    give,
-    refused,
-    start,
-    turns,
-)
+from tools import Boom, closed, forever, give, refused, start, turns, watched
 
 from async_plus import launch_watched, task_scope
-from async_plus.engine.per_loop import per_loop
-from async_plus.engine.watch import Watcher
 
 SECRET = "hunter2"
-
-def watched():
-    """How many tasks the running loop keeps alive for us."""
-    return len(per_loop(asyncio.get_running_loop(), Watcher)._live)
-
 
 class TestRefusedCoroutine:
     @pytest.mark.parametrize(

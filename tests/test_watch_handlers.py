@@ -11,11 +11,13 @@ import traceback
 import unittest.mock
 
 import pytest
-from loops import factories
+from loops import each_loop
 from tools import (
     Bang,
     Boom,
+    async_handler,
     closed,
+    crash,
     facts_of,
     fail,
     fail_when_cancelled,
@@ -26,35 +28,15 @@ from tools import (
     no_garbage_of_reports,
     refused,
     turns,
+    watched,
 )
 
-from async_plus import (
-    HandlerFailed,
-    TaskFailed,
-    cancel_and_wait,
-    ignore,
-    launch_watched,
-    try_gather,
-)
-from async_plus.engine.per_loop import per_loop
-from async_plus.engine.watch import Watcher
+from async_plus import HandlerFailed, TaskFailed, cancel_and_wait, ignore, launch_watched, try_gather
 from async_plus.testing import record_events
 
 SECRET = "hunter2"
 
-on_each_loop = pytest.mark.parametrize("loop_factory", factories(virtual=False).values(), ids=factories(virtual=False))
 exits = pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-
-
-def watched():
-    """How many tasks the running loop keeps alive for us."""
-    return len(per_loop(asyncio.get_running_loop(), Watcher)._live)
-
-
-async def crash():
-    """Fail, but not in the first step."""
-    await asyncio.sleep(0)
-    raise Boom
 
 
 class TestOtherOwners:
@@ -118,7 +100,7 @@ class TestHandler:
         assert seen == [(task, task.exception())]
         assert (caplog.records, events) == ([], [])
 
-    async def test_it_may_be_false(self, caplog):
+    async def test_a_handler_may_be_false(self, caplog):
         """A handler is one by being callable."""
         errors = Errors()
 
@@ -243,7 +225,7 @@ class TestHandler:
                 del task, exc
 
         with no_garbage_of_reports():
-            launch_watched(crash(), "saver", handler)
+            launch_watched(crash(0), "saver", handler)
             await turns()
 
     async def test_a_cancelled_error_of_the_handler_is_a_failure_of_it(self, caplog):
@@ -304,7 +286,7 @@ class TestHandler:
         ]
 
     @exits
-    @on_each_loop
+    @each_loop
     def test_one_that_exits_the_program_does(self, kind, loop_factory, caplog, no_leaks):
         """``sys.exit()`` in a handler ends the loop, as anywhere else."""
 
@@ -319,10 +301,6 @@ class TestHandler:
             runner.run(main())
         assert caplog.records == []
         assert no_leaks.errors == []
-
-
-async def async_handler(task, exc):
-    pass
 
 
 class AsyncHandler:

@@ -11,6 +11,9 @@ import types
 
 import pytest
 
+from async_plus.engine.per_loop import per_loop
+from async_plus.engine.watch import Watcher
+
 
 class Boom(Exception):  # noqa: N818  # its name is read in log lines
     """What goes wrong in a test."""
@@ -18,6 +21,13 @@ class Boom(Exception):  # noqa: N818  # its name is read in log lines
 
 class Bang(Exception):  # noqa: N818
     """What goes wrong besides."""
+
+
+class SecretError(Exception):
+    """Its text is a secret, as that of any exception may be."""
+
+    def __init__(self):
+        super().__init__("the password is swordfish")
 
 
 @contextlib.contextmanager
@@ -84,6 +94,20 @@ async def fail(error):
     raise error
 
 
+def raise_secret(*_):
+    raise SecretError
+
+
+async def crash(seconds, kind=Boom):
+    """Raise an exception that no variable refers to, so that it is in no reference cycle. Never in the first step."""
+    await asyncio.sleep(seconds)
+    raise kind
+
+
+async def async_handler(task, exc):
+    """No handler of exceptions: those are synchronous."""
+
+
 async def forever():
     """Wait until somebody cancels."""
     await asyncio.get_running_loop().create_future()
@@ -111,6 +135,16 @@ async def outlast(released):
 def messages(caplog):
     """The level and text of each record so far."""
     return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+def elapsed():
+    """The seconds on the virtual clock since the test began."""
+    return asyncio.get_running_loop().clock.elapsed
+
+
+def watched():
+    """How many tasks the running loop keeps alive for `launch_watched`."""
+    return len(per_loop(asyncio.get_running_loop(), Watcher)._live)
 
 
 def closed(coroutine):

@@ -1,35 +1,15 @@
-"""What the tests of `impatient` share: places in their own code, and the registers of a loop."""
+"""What the tests of `impatient` share: waits to complain of, and the registers of a loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 
+from places import at
 from tools import fail, give
 
 from async_plus import impatient
 from async_plus.engine.long_waits import Register
-from async_plus.stacks import Place
-
-
-def place(function, text):
-    """The line of *function* that contains *text*."""
-    function = inspect.unwrap(function)
-    lines, first = inspect.getsourcelines(function)
-    [number] = [number for number, line in enumerate(lines, first) if text in line and "at(" not in line]
-    return Place(function.__code__.co_filename, number, function.__name__)
-
-
-def at(function, text):
-    """The line of *function* that contains *text*, as a log line shows it."""
-    return str(place(function, text))
-
-
-def first_line(function):
-    """The first line of *function*, as a log line shows it."""
-    code = inspect.unwrap(function).__code__
-    return f"{code.co_filename}:{code.co_firstlineno} in {code.co_name}"
 
 
 def later(seconds, callback, *args):
@@ -41,12 +21,6 @@ async def fetch(seconds, outcome=None):
     """Take *seconds*, then raise or return *outcome*."""
     await asyncio.sleep(seconds)
     return await give(outcome) if not isinstance(outcome, BaseException) else await fail(outcome)
-
-
-async def crash(kind, seconds=0):
-    """Raise an exception that no variable refers to, so that it is in no reference cycle."""
-    await asyncio.sleep(seconds)
-    raise kind
 
 
 async def crawl(seconds=12.3, outcome=None, **options):
