@@ -210,9 +210,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A web service that loses no request when it is stopped.")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0 for a free one (default: %(default)s)")
-    parser.add_argument("--journal", type=Path, default=Path(tempfile.gettempdir(), "orders.jsonl"), metavar="FILE")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="(default: orders.jsonl, among temporary files)")
     parser.add_argument("--linger", type=float, default=LINGER, metavar="SECONDS", help="(default: %(default)g)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
-    main(arguments.host, arguments.port, arguments.journal, arguments.linger)
+    # Not as a default: to look for the folder fails where nothing but the journal's own may be written, as in deploy/.
+    journal = arguments.journal or Path(tempfile.gettempdir(), "orders.jsonl")
+    main(arguments.host, arguments.port, journal, arguments.linger)

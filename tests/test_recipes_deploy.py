@@ -172,6 +172,17 @@ class TestContainer:
         assert f"install --directory --owner=web {dockerfile()['VOLUME']}" in dockerfile()["RUN"]
 
 
+WITHOUT_TEMPORARY_FILES = """
+import runpy, tempfile
+
+def gettempdir():
+    raise FileNotFoundError("No usable temporary directory found")
+
+tempfile.gettempdir = gettempdir
+runpy.run_path("web_service.py", run_name="__main__")
+"""
+
+
 class TestKubernetes:
     def test_readiness_is_noticed_while_the_program_still_serves(self):
         """From its no until the slowest probe has heard it, new requests are still taken."""
@@ -197,6 +208,16 @@ class TestKubernetes:
     def test_the_program_lingers_by_itself(self):
         """A sleep in a preStop hook as well would only use up the time."""
         assert "lifecycle" not in container()
+
+    def test_it_needs_no_folder_for_temporary_files(self, start_recipe, tmp_path):
+        """With a file system that is read only there is none, and whoever looks for it gets an error."""
+        options = ["--port", "0", "--linger", "0", "--journal", str(tmp_path / "orders.jsonl")]
+        program = start_recipe("-c", WITHOUT_TEMPORARY_FILES, *options)
+
+        program.wait_for("listening on")
+        program.signalled(TERM)
+
+        assert program.end()[0] == 0
 
     def test_ports_and_labels_lead_from_the_service_to_the_program(self):
         """Each name and number is that of its neighbour."""
