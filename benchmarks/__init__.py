@@ -12,8 +12,7 @@ How it is measured:
   6 %. Of all the others in all rounds the quickest one counts, since noise only ever adds.
 - The clock is the CPU time of the process, which does not run while another process has the core.
 - Nothing is collected during a run: before the first the garbage is, and then the collector is switched off, for every
-  side.
-  Whatever existed before the contest is frozen, so that it is not looked through.
+  side. Whatever existed before the contest is frozen, so that it is not looked through.
 - Peers are written as their users write them: a bare task comes from `asyncio.create_task`.
 - "Added" rows take off what the bare await takes: they compare what two tools cost, not what they wrap.
 - Three workloads, since they put the weight elsewhere: a coroutine that returns at once, one that yields to the loop
@@ -24,6 +23,7 @@ How it is measured:
 
 `measure` takes the times and knows no peers; `rows/` holds the contests, a module a feature, each with a generator
 that `rows.contests` goes through. `growth` and `storm` measure what is no contest: what a task costs as there are more
-of them, and how long a loop does nothing else when all services fail together. `report` prints, `plot` draws. To add a
-peer, add a side and a ratio to its contest; for a row of another kind, write its formula beside `measure.divided`.
+of them, and how long a loop does nothing else when all services fail together. `idle_watch` is a command of its own: it
+takes half a minute in which nothing may happen. `report` prints, `plot` draws. To add a peer, add a side and a ratio to
+its contest; for a row of another kind, write its formula beside `measure.divided`.
 """
