@@ -301,6 +301,19 @@ class TestHandle:
         handle.close()
         assert signal.signal(USR1, signal.SIG_DFL) is theirs
 
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_two_may_be_closed_in_any_order(self, first):
+        """The one that is still open answers, and afterwards the handler from before them is back."""
+        before = signal.getsignal(USR1)
+        handles = [dump_on_signal(), dump_on_signal()]
+        closed = handles.pop(first)
+        [left] = handles
+
+        closed.close()
+        assert signal.getsignal(USR1) == left._handle
+        left.close()
+        assert signal.getsignal(USR1) is before
+
     def test_a_handler_that_python_does_not_know_becomes_the_default(self, monkeypatch):
         """One installed in C cannot be put back."""
         install = signal.signal

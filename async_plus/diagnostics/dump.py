@@ -114,12 +114,19 @@ class SignalDump:
             return
         try:
             if signal.getsignal(self._signum) == self._handle:
-                signal.signal(self._signum, self._previous)
+                signal.signal(self._signum, self._earlier())
             if self._waker is not None:
                 self._waker.close()
         except ValueError:
             raise RuntimeError("a SignalDump must be closed in the main thread, where it was installed") from None
         self._is_closed = True
+
+    def _earlier(self) -> Any:
+        """Return the handler that was there before, and before those of ours that were closed in the meantime."""
+        earlier = self._previous
+        while isinstance(dump := getattr(earlier, "__self__", None), SignalDump) and dump._is_closed:
+            earlier = dump._previous
+        return earlier
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         # It has interrupted anything, so that no lock may be taken; and another signal may interrupt this. That one is
