@@ -172,7 +172,7 @@ async def _lose_error_of(
 ) -> None:
     """Log what *future* failed with, or what *fetch* did, if there is one, for a host that *outer* has cancelled."""
     error: Any = None
-    asked: asyncio.Future[Any] | None = None
+    asked: Any = None
     try:
         if fetch is not None:
             error = None if fetch.cancelled() else fetch.exception()
