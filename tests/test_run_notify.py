@@ -245,13 +245,18 @@ def test_a_manager_that_is_gone_is_reported_once(loop_factory, manager, monkeypa
     ]
 
 
-def test_a_manager_that_is_busy_is_not_waited_for(manager, caplog):
-    """Its socket is full, and sending to it would block."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood:
-        flood.setblocking(False)
+def flood(manager):
+    """Fill the manager's socket, so that sending to it would block."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others:
+        others.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
-                flood.sendto(b"x", manager.getsockname())
+                others.sendto(b"x", manager.getsockname())
+
+
+def test_a_manager_that_is_busy_is_not_waited_for(manager, caplog):
+    """Its socket is full."""
+    flood(manager)
 
     async def main():
         return 1
@@ -260,6 +265,39 @@ def test_a_manager_that_is_busy_is_not_waited_for(manager, caplog):
     assert messages(caplog) == [
         ("WARNING", "cannot tell the service manager STOPPING=1: Resource temporarily unavailable")
     ]
+
+
+@each_loop
+def test_a_manager_that_was_busy_is_told_again_that_it_is_ready(loop_factory, manager, caplog):
+    """Once, when it has read what was there before. It would wait for that, and then end the program."""
+    flood(manager)
+
+    async def main():
+        await asyncio.sleep(60)
+        assert set(manager.told()) == {"x"}
+        await asyncio.sleep(60)
+        return manager.told()
+
+    assert run(main, loop_factory=loop_factory) == ["READY=1"]
+    assert messages(caplog) == [
+        ("WARNING", "cannot tell the service manager READY=1: Resource temporarily unavailable")
+    ]
+
+
+@each_loop
+def test_a_manager_that_is_busy_until_the_stop_is_told_of_that_only(loop_factory, manager, caplog):
+    """The program is not ready any more."""
+    flood(manager)
+
+    async def main():
+        await asyncio.sleep(60)
+        assert set(manager.told()) == {"x"}
+        tell_to_stop()
+        await forever()
+
+    with pytest.raises(SystemExit):
+        run(main, loop_factory=loop_factory)
+    assert manager.told() == ["STOPPING=1"]
 
 
 def test_another_thread_tells_nothing(manager):

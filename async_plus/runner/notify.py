@@ -26,6 +26,9 @@ _IDLE_ROUNDS = 3
 # After so many rounds it counts as idle in any case: some task may never wait.
 _MOST_ROUNDS = 1000
 
+# Seconds until a manager that was busy is told again that the program is ready.
+_AGAIN = 0.5
+
 _Tell = Callable[[bytes], object]
 
 
@@ -67,15 +70,20 @@ class Notifier:
     def _tell_if_ready(self) -> None:
         if not self._vitals.unready():
             self._vitals.on_ready = None
-            if not self._is_stopping:
-                self._send(b"READY=1")
+            self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        # What gets lost otherwise comes again, or is no harm. This one the manager would wait for, and then end us.
+        if not self._is_stopping and not self._send(b"READY=1"):
+            self._loop.call_later(_AGAIN, self._tell_ready)
 
     def _live(self, interval: float) -> None:
         self._loop.call_later(interval, self._live, interval)
         if not self._vitals.overdue():
             self._send(b"WATCHDOG=1")
 
-    def _send(self, message: bytes) -> None:
+    def _send(self, message: bytes) -> bool:
+        """Send *message*, and return False if the manager has too much to read already."""
         try:
             self._tell(message)
         except OSError as exc:
@@ -85,6 +93,8 @@ class Notifier:
                 # Not here, since a signal handler must not log; and not at all if the loop is closed.
                 with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(events.emit, event)
+            return not isinstance(exc, BlockingIOError)
+        return True
 
 
 @contextlib.contextmanager
