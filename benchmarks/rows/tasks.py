@@ -23,7 +23,7 @@ _SCOPE = (
     _ratio("TaskGroup", 1.1, "tells no launch site, checks no coroutine"),
     _ratio("anyio", None, "as TaskGroup"),
     _ratio("aiotools.TaskGroup", None, "as TaskGroup"),
-    _ratio("aiotools.Supervisor", None, "tells no launch site"),
+    _ratio("aiotools.Supervisor", None, "tells of no failure"),
     _ratio("quattro.TaskGroup", None, "as TaskGroup"),
     _ratio("aiojobs.Scheduler", None, "waits 0.1 s for the cancelled"),
     _ratio(_LIMIT, None, "no error is handled"),
