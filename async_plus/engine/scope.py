@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from asyncio import CancelledError
+from asyncio import CancelledError, _get_running_loop
 from collections.abc import Coroutine
 from contextvars import Context
+from sys import _getframe
 from types import CodeType, TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -200,7 +200,7 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
         self._drain = _checks.seconds("drain", drain)
         self._warn_after = _checks.seconds("warn_after", warn_after, above_zero=True)
         self._name = name
-        caller = sys._getframe(1)
+        caller = _getframe(1)
         self._origin = caller.f_code, caller.f_lasti
         self._state = BlockState.CREATED
         self._accepts = False
@@ -288,10 +288,10 @@ class task_scope:  # noqa: N801  # used like a function: async with task_scope()
            The parameter *context*.
         """
         children = self._children
-        if children is None or not self._accepts or asyncio._get_running_loop() is not children._loop:
+        if children is None or not self._accepts or _get_running_loop() is not children._loop:
             close_unstarted(coro)
             raise RuntimeError(self._why_not())
-        return children._launch(sys._getframe(1), coro, name, on_exception, context)
+        return children._launch(_getframe(1), coro, name, on_exception, context)
 
     def _why_not(self) -> str:
         if self._state is BlockState.CREATED:

@@ -101,7 +101,6 @@ class Watcher(Owner[_Launch]):
     ) -> asyncio.Task[_T]:
         """Start *coro* in a task; *caller* is the frame of user code that is named when it fails."""
         loop: Any = self._loop
-        cancels = self._cancels
         task: asyncio.Task[_T]
         try:
             if type(coro) is not CoroutineType or coro.cr_suspended or coro.cr_frame is None or coro.cr_running:
@@ -112,11 +111,17 @@ class Watcher(Owner[_Launch]):
                 check_handler(on_exception)
             if context is not None:
                 _check_context(context)
+            elif name is None and loop.create_task == self._create_task and loop._task_factory is None:
+                # As most are. It starts in the next turn of the loop, when it is one of ours.
+                task = tasks.Task(coro)
+                self._live[task] = (caller.f_code, caller.f_lasti, on_exception)
+                task.add_done_callback(self._callback)
+                return task
+            cancels = self._cancels
+            if context is not None:
                 task = loop.create_task(coro, name=name, context=context)
             elif name is not None:
                 task = loop.create_task(coro, name=name)
-            elif loop.create_task == self._create_task and loop._task_factory is None:
-                task = tasks.Task(coro)
             else:
                 # Passed on through a task factory, a name of None becomes the name "None" (CPython 3.13).
                 task = loop.create_task(coro)
@@ -141,8 +146,9 @@ class Watcher(Owner[_Launch]):
 
     def _on_done(self, task: Any) -> None:
         # All in one function, since every task of every scope comes through here.
-        about = self._live.pop(task)
-        told = self._forget(task) if self._told else False
+        live = self._live
+        about = live.pop(task)
+        told = self._told and self._forget(task)
         self._finished = True
         try:
             if task.cancelled():
@@ -154,7 +160,7 @@ class Watcher(Owner[_Launch]):
                     self._report(task, exc, about)
         finally:
             exc = None
-            if self._any_end_counts or not self._live:
+            if self._any_end_counts or not live:
                 self._release()
 
     def _release(self) -> None:
