@@ -238,6 +238,19 @@ class TestCancelled:
             ("ERROR", f"task 'jobs Remote' failed with {found}, not raised by result_of: it ends otherwise")
         ]
 
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+    async def test_the_end_of_a_worker_is_not_logged(self, caplog, kind):
+        """Ctrl-C goes to the processes of a pool as well, and there it is what their jobs end with."""
+        future = running()
+        task = await start(result_of(future))
+        task.cancel()
+        await turns()
+        future.set_exception(kind())
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert messages(caplog) == []
+
     async def test_a_second_cancellation_while_the_error_is_asked_for(self, caplog, monkeypatch):
         """It changes nothing: the error is logged, and the first cancellation raised."""
         remote, answer = Remote(), asyncio.Event()

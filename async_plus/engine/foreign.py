@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from async_plus import _checks, events, stacks
 from async_plus._coroutines import close_unstarted, mark_coroutine_function
-from async_plus.engine.owned import UnexpectedCancellation
+from async_plus.engine.owned import UnexpectedCancellation, is_exit
 from async_plus.engine.watch import launch_watched
 
 __all__ = ["ForeignFuture", "result_of"]
@@ -163,8 +163,9 @@ async def _await(answer: Awaitable[object]) -> None:
 
 
 def _lose(name: str, exc: BaseException) -> None:
-    """Log *exc*, which cannot be raised any more."""
-    events.emit(events.LateFailure(task=name, owner="result_of", exception=exc))
+    """Log *exc*, which cannot be raised any more. The end of a worker is none: Ctrl-C goes to each process."""
+    if not is_exit(exc):
+        events.emit(events.LateFailure(task=name, owner="result_of", exception=exc))
 
 
 async def _lose_error_of(
