@@ -243,6 +243,21 @@ class TestRun:
         assert caplog.records == []
 
     @each_loop
+    def test_no_thread_outlives_it(self, loop_factory):
+        """However often a program calls it, as a test suite may."""
+
+        async def main():
+            await asyncio.to_thread(threading.current_thread)
+
+        before = threading.enumerate()
+        run(main, loop_factory=loop_factory)
+        left = [thread for thread in threading.enumerate() if thread not in before]
+        # They have been told to end.
+        for thread in left:
+            thread.join(10)
+        assert [thread.name for thread in left if thread.is_alive()] == []
+
+    @each_loop
     def test_one_that_does_not_end_is_left_behind_with_a_warning(self, loop_factory, gate, caplog):
         """After the grace, and main's result is returned all the same."""
 

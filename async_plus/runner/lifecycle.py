@@ -226,7 +226,11 @@ class Lifecycle(Generic[_T]):
     async def _finish_threads(self) -> None:
         left = max(0.0, self._deadline - self._loop.time())
         # In a thread that is waited for as those in the pool are, which may need the loop until they are done.
-        names = await self._loop.run_in_executor(DaemonPool(), self._pool.finish, left)
+        waiting = DaemonPool()
+        try:
+            names = await self._loop.run_in_executor(waiting, self._pool.finish, left)
+        finally:
+            waiting.shutdown(wait=False)
         if names:
             events.emit(events.ThreadsLeft(after=self._grace, functions=names))
 
