@@ -584,6 +584,17 @@ class TestLogging:
         else:
             assert record.exc_info is None
 
+    def test_a_name_cannot_forge_another_line(self, caplog):
+        """It may come from a configuration or a client, with an end of line and what looks like a record."""
+        event = events.Stopped(service="feed\nCRITICAL all is lost \x1b[1m\udc80", attempt=1)
+
+        events.emit(event)
+
+        line = r"feed\nCRITICAL all is lost \x1b[1m\udc80 stopped, attempt 1"
+        [record] = caplog.records
+        assert record.getMessage() == str(event) == line
+        assert event.service == "feed\nCRITICAL all is lost \x1b[1m\udc80"
+
     def test_the_traceback_begins_in_the_users_code(self, caplog):
         """The frames through which the library called the user's code are left out."""
         namespace = {}

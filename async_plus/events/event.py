@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar, cast, dataclass_transform
 
 from async_plus.stacks import Place
 
-__all__ = ["Event", "count_of", "event"]
+__all__ = ["Event", "count_of", "event", "one_line"]
 
 _E = TypeVar("_E")
 
@@ -115,7 +115,19 @@ class Event:
         return f"{type(self).__qualname__}({facts})"
 
     def __str__(self) -> str:
-        return self.format % self.args
+        return self.format % one_line(self.args)
+
+
+def one_line(args: tuple[object, ...]) -> tuple[object, ...]:
+    """Escape in the texts among *args* what would not be seen, or would begin another line of the log.
+
+    A name may come from anywhere, with an end of line and what looks like the next record.
+    """
+    return tuple(_escaped(arg) if isinstance(arg, str) and not arg.isprintable() else arg for arg in args)
+
+
+def _escaped(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def count_of(number: int, noun: str) -> str:

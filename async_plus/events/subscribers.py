@@ -13,7 +13,7 @@ from types import CoroutineType, TracebackType
 from typing import Any, ClassVar, TypeAlias
 
 from async_plus import _checks
-from async_plus.events.event import Event, event
+from async_plus.events.event import Event, event, one_line
 from async_plus.stacks import Place
 from async_plus.stacks.names import callable_name
 
@@ -133,7 +133,7 @@ def _log(event: Event) -> None:
         place.filename,
         place.lineno,
         event.format,
-        event.args,
+        one_line(event.args),
         _exc_info(event.traced),
         place.function,
         event.extra,
