@@ -267,7 +267,7 @@ def test_a_manager_that_is_busy_is_not_waited_for(manager, caplog):
     ]
 
 
-@each_loop
+@each_virtual_loop
 def test_a_manager_that_was_busy_is_told_again_that_it_is_ready(loop_factory, manager, caplog):
     """Once, when it has read what was there before. It would wait for that, and then end the program."""
     flood(manager)
@@ -284,7 +284,7 @@ def test_a_manager_that_was_busy_is_told_again_that_it_is_ready(loop_factory, ma
     ]
 
 
-@each_loop
+@each_virtual_loop
 def test_a_manager_that_is_busy_until_the_stop_is_told_of_that_only(loop_factory, manager, caplog):
     """The program is not ready any more."""
     flood(manager)
