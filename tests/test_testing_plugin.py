@@ -394,7 +394,9 @@ class TestThisSuite:
             "import socket\n\n"
             f"async def test_it({clock}):\n"
             "    global peer\n    ours, peer = socket.socketpair()\n"
-            "    await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)\n"
+            "    await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)\n\n"
+            # When the loop has been closed: the other end is none of what is left open.
+            "def teardown_module():\n    peer.close()\n"
         )
 
         result = own(source, "-k", "uvloop", "-W", "error")
