@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import json
 import signal
@@ -71,6 +72,43 @@ class TestTasks:
 
         assert found["w9"].names == ("w9", "w10", "w1000")
         assert found["other"].names == ("other",)
+
+    @virtual
+    async def test_tasks_of_one_decorator_are_told_by_what_each_runs(self, tasks):
+        """Their outermost frames are the decorator's, and all at one line of it."""
+
+        def patient(func):
+            @functools.wraps(func)
+            async def wrapper():
+                await forever()
+
+            return wrapper
+
+        @patient
+        async def load(): ...
+
+        @patient
+        async def save(): ...
+
+        @supervised
+        async def feed():
+            await forever()
+
+        @supervised
+        async def poll():
+            await forever()
+
+        for name, func in {"load": load, "save": save, "save too": save, "feed": feed, "poll": poll}.items():
+            tasks.append(await start(func(), f"the {name}"))
+        await asyncio.sleep(1)
+
+        told = {info.names: info.coroutine.rpartition(".")[2] for info in snapshot().tasks if info.state == "parked"}
+        assert told == {
+            ("the load",): "load",
+            ("the save", "the save too"): "save",
+            ("the feed",): "feed",
+            ("the poll",): "poll",
+        }
 
     @virtual
     async def test_a_group_tells_what_its_members_wait_on(self, tasks):

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import CoroutineType
 from typing import Any, TypeAlias
 
-from async_plus.stacks import Chain, Link, Place, chain
-from async_plus.stacks.names import coroutine_of, is_future, is_task, name_of_task, type_name, type_of
+from async_plus.stacks import Chain, Link, Place, chain, name_of
+from async_plus.stacks.names import coroutine_of, is_future, is_task, name_of_task, plain, type_name, type_of
 from async_plus.stacks.primitives import WAIT_FOR, Call, behind, unfinished
 from async_plus.stacks.waiters import (
     called_of_event_loop,
@@ -37,9 +37,10 @@ _PLAIN_FUTURES = frozenset[type[object]]({Future, Task})
 # A task, the innermost coroutine of its chain, and what that waits for.
 Seen: TypeAlias = tuple[Task[Any], object, object]
 
-# The codes and instructions of a chain, by the ids of the codes, which a shape keeps. In a row, and not one within the
-# other: to compare those of a deep chain would be a deep recursion.
-_Key: TypeAlias = tuple[int, ...]
+# The name of what a chain begins with, since a decorator's functions share their code; and its codes and instructions,
+# by the ids of the codes, which a shape keeps. In a row, and not one within the other: to compare those of a deep chain
+# would be a deep recursion.
+_Key: TypeAlias = tuple[object, ...]
 
 
 class Shape:
@@ -240,8 +241,8 @@ def look(tasks: Iterable[Task[Any]]) -> list[Shape]:
             _look_closer(task, shapes, places)
             continue
         # The quick way, for what nearly all are: coroutines that await each other, and a future of asyncio at the end.
-        spots: list[int] = []
         inner: Any = task._coro
+        spots: list[object] = [plain(inner.__qualname__)] if type(inner) is _COROUTINE else []
         last: object = None
         while type(inner) is _COROUTINE and (frame := inner.cr_frame) is not None:
             spots += id(frame.f_code), frame.f_lasti
@@ -266,7 +267,7 @@ def look(tasks: Iterable[Task[Any]]) -> list[Shape]:
 
 def _look_closer(task: Task[Any], shapes: dict[_Key, Shape], places: dict[tuple[int, int], Place]) -> None:
     found = chain(task)
-    key = tuple(number for link in found.links for number in (id(link.code), link.lasti))
+    key = (name_of(task), *(number for link in found.links for number in (id(link.code), link.lasti)))
     shape = shapes.get(key)
     if shape is None:
         shape = shapes[key] = Shape(found.links, places)
