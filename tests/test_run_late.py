@@ -203,7 +203,7 @@ class TestBlocked:
         with record_events() as events, pytest.raises(SystemExit):
             run(main, grace=0, loop_factory=loop_factory)
         assert exits == ["flushed", 70]
-        assert events[0].blocked_at.function in ("Handle._run", "Lifecycle._drive")
+        assert events[0].blocked_at.function in ("_run", "_drive")
 
     @each_loop
     def test_a_task_that_blocks_it_in_its_cleanup_is_named(self, loop_factory, exits):

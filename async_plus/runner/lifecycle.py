@@ -11,7 +11,6 @@ import sys
 import threading
 from asyncio import CancelledError, Task
 from collections.abc import Callable, Coroutine
-from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from async_plus import events, stacks
@@ -274,16 +273,12 @@ def _place_in(thread: int) -> Place | None:
     try:
         while frame is not None and frame.f_code is not _DRIVE:
             if is_user_code(frame.f_code.co_filename):
-                return _place_of(frame)
+                return Place.from_code(frame.f_code, frame.f_lasti)
             frame = frame.f_back
         # A callback written in C, say.
-        return None if innermost is None else _place_of(innermost)
+        return None if innermost is None else Place.from_code(innermost.f_code, innermost.f_lasti)
     finally:
         del innermost, frame
-
-
-def _place_of(frame: FrameType) -> Place:
-    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
 
 
 _DRIVE = Lifecycle[Any]._drive.__code__
