@@ -32,7 +32,7 @@ from tools import (
 )
 
 import async_plus
-from async_plus import UnexpectedCancellation, cancel_and_wait, task_scope, try_gather
+from async_plus import UnexpectedCancellation, cancel_and_wait, launch_watched, task_scope, try_gather
 
 LOOPS = factories(virtual=True)
 
@@ -159,6 +159,41 @@ class TestClosed:
 
         released.set_result(None)
         await turns()
+
+    async def test_a_first_error_that_was_not_raised_yet_is_logged(self, caplog):
+        """The gather is closed while it waits for the others to stop: nobody is left to raise it to."""
+        [released] = futures(1)
+
+        async def crash():
+            await turns(1)
+            asyncio.current_task().set_name("saver")
+            raise Boom
+
+        gathering = self.drive(try_gather(outlast(released), crash()))
+        await turns()
+
+        gathering.close()
+
+        released.set_result(None)
+        await turns()
+        assert messages(caplog) == [
+            ("ERROR", "task 'saver' failed with Boom, not raised by try_gather: it ends otherwise"),
+        ]
+
+    async def test_a_first_error_that_somebody_else_reports_is_not_logged_again(self, caplog):
+        """A watched task tells of its failure itself."""
+        [released] = futures(1)
+        failing = launch_watched(after(turns(1), Boom()), name="saver")
+        gathering = self.drive(try_gather(outlast(released), failing))
+        await turns()
+
+        gathering.close()
+
+        released.set_result(None)
+        await turns()
+        [(level, message)] = messages(caplog)
+        assert level == "ERROR"
+        assert message.startswith("task 'saver' failed with Boom, launched at ")
 
     async def test_what_its_children_raise_afterwards_is_logged(self, caplog):
         """Nobody is left to raise it to."""

@@ -349,6 +349,29 @@ class TestClosedCoroutine:
         await closing
         assert log == [("stubborn", "ended")]
 
+    async def test_closing_another_one_in_the_turn_of_the_exit_does_not_concern_it_either(self):
+        """What two tasks do in one turn of the loop has nothing to do with each other."""
+        log, [released] = [], futures(1)
+
+        async def generator():
+            async with task_scope() as scope:
+                scope.launch(noting(log, "stubborn", outlast(released)))
+                await turns(2)
+                yield scope
+
+        holder = generator()
+        scope = await anext(holder)
+        stranger = await by_hand(scope.wait())
+
+        closing = asyncio.create_task(holder.aclose())
+        stranger.close()
+        await turns()
+
+        assert not closing.done()
+        released.set_result(None)
+        await closing
+        assert log == [("stubborn", "ended")]
+
 
 if sys.version_info >= (3, 13):
     # Before, a consumer that was closed left its generator waiting.

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from loops import each_loop, factories
 from services import Service, end_of, feed, in_cleanup, raise_or_return, told
-from tools import Bang, Boom, after, forever, refused, start, turns
+from tools import Bang, Boom, after, fail_when_cancelled, forever, refused, start, turns
 
 from async_plus import UnexpectedCancellation
 
@@ -311,6 +311,28 @@ class TestClosed:
 
         assert service.tasks[0].cancelled()
         assert told(caplog) == []
+
+    @virtual
+    @pytest.mark.parametrize("is_cleanup", [False, True])
+    async def test_what_the_attempt_raises_afterwards_is_reported(self, is_cleanup, caplog):
+        """Nobody awaits it any more, and asyncio would only tell of it when it is let go."""
+        coroutines = []
+
+        async def host():
+            if is_cleanup:
+                asyncio.current_task().cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0)
+            coroutines.append(self.begun(feed(fail_when_cancelled)(Boom())))
+
+        await asyncio.create_task(host())
+        await turns()
+
+        coroutines[0].close()
+        assert told(caplog) == []
+        await turns()
+
+        assert told(caplog) == [OVERTAKEN]
 
     async def test_during_the_delay_nothing_is_left(self, caplog):
         """The delay ends, and with it the supervision."""

@@ -71,9 +71,12 @@ class _Gather(Owner[bool]):
                 except CancelledError as exc:
                     outer = outer or exc
                     self._cancel()
+                except BaseException:
+                    # Closed by its host while it waits for the rest to stop: nobody is left to raise it to.
+                    self._lose_error()
+                    raise
             if outer is not None and not self._exits:
-                if self._error is not None and self._lost is not None:
-                    self._lose(self._lost, self._error)
+                self._lose_error()
                 raise outer
             if self._error is not None:
                 raise self._error
@@ -196,6 +199,11 @@ class _Gather(Owner[bool]):
         # Two that wait for the same task fail with the same exception.
         elif failed is not None and error is not self._error:
             self._lose(failed, error)
+
+    def _lose_error(self) -> None:
+        """Log the first error, which cannot be raised any more, if there is one that nobody else sees."""
+        if self._error is not None and self._lost is not None:
+            self._lose(self._lost, self._error)
 
     def _cancel(self) -> None:
         # Which exhausts it, so that nothing starts any more.

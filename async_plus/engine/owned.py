@@ -91,12 +91,12 @@ class Owner(Generic[_About]):
     __slots__ = (
         "__weakref__",
         "_cancels",
+        "_closer",
         "_gap",
         "_label",
         "_live",
         "_loop",
         "_told",
-        "_waiter_closed",
         "_wakeup",
         "_warn_after",
         "_warn_timer",
@@ -107,7 +107,8 @@ class Owner(Generic[_About]):
         self._label = label
         self._live: dict[asyncio.Future[Any], _About] = {}
         self._wakeup: asyncio.Future[None] | None = None
-        self._waiter_closed = False
+        # Who closes a coroutine that waits for our tasks: a task, or none.
+        self._closer: tuple[asyncio.Task[Any] | None] | None = None
         # The live tasks that were cancelled by this owner, and when: each is cancelled once.
         self._told: dict[asyncio.Future[Any], float] = {}
         self._cancels = 0
@@ -175,12 +176,15 @@ class Owner(Generic[_About]):
         It may not await any more, and so that exit may not either.
         """
         if asyncio._get_running_loop() is self._loop:
-            self._waiter_closed = True
-            self._loop.call_soon(setattr, self, "_waiter_closed", False)
+            self._closer = (asyncio.current_task(self._loop),)
+            self._loop.call_soon(setattr, self, "_closer", None)
 
     def _may_await(self) -> bool:
         """Tell whether an exit by GeneratorExit may wait: not if it comes from us, or after the end of the loop."""
-        return not self._waiter_closed and asyncio._get_running_loop() is self._loop
+        if asyncio._get_running_loop() is not self._loop:
+            return False
+        # (Another task may be here in the same turn of the loop.)
+        return self._closer is None or self._closer[0] is not asyncio.current_task(self._loop)
 
     async def _drain(self) -> CancelledError | None:
         """Cancel what is live and wait until all of it has stopped, however often the host is cancelled.

@@ -93,17 +93,21 @@ class History:
             restart = None if self.due is None else self._restarts
             events.emit(events.Stopped(service=self.name, attempt=self.attempt, restart=restart))
 
-    def interrupted(self, interruption: BaseException, task: asyncio.Task[Any], now: float) -> None:
-        """Note that *interruption* ends the wait for *task*, whose own end nobody will see."""
+    def interrupted(self, interruption: BaseException, task: asyncio.Task[Any]) -> None:
+        """Note that *interruption* ends the wait for *task*, whose own end nobody but us will see."""
         if task.done():
-            failure = None if task.cancelled() else task.exception()
-            if failure is not None and not isinstance(failure, NEVER_RESTARTED):
-                self.report_stopped(failure, now)
+            self._report_unseen(task)
         elif not task.get_loop().is_closed():
             # (Closed it is when the garbage collector finds a host that outlived its loop: nothing can run any more.)
+            task.add_done_callback(self._report_unseen)
             task.cancel()
         if isinstance(interruption, CancelledError):
             self.stop()
+
+    def _report_unseen(self, task: asyncio.Task[Any]) -> None:
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None and not isinstance(failure, NEVER_RESTARTED):
+            self.report_stopped(failure, task.get_loop().time())
 
     def report_stopped(self, error: BaseException, now: float) -> None:
         """Report *error*, which ended an attempt that is not followed by another one."""

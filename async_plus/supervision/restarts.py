@@ -117,7 +117,7 @@ async def _supervise(
                     hung = signs.end()
                 if error is not None and not _is_outcome(error, task):
                     # Cancelled when the attempt had just ended, or closed, when we may not wait any more.
-                    history.interrupted(error, task, loop.time())
+                    history.interrupted(error, task)
                     raise error
                 if stopped:
                     history.stop()

@@ -3,8 +3,8 @@
     python -m tests.chaos --seeds 0:10000            # on every loop of this Python
     python -m tests.chaos --seed 123 --loop uvloop   # one of them again: the program and what happened in it
 
-`programs` says what a program is, `grammar` draws one, `world` runs it, `ledger` keeps count of what was raised and
-where it surfaced, and `judge` looks at what is left.
+`programs` says what a program is, `grammar` draws one, `world` runs it, `by_hand` closes what no task would,
+`ledger` keeps count of what was raised and where it surfaced, and `judge` looks at what is left.
 """
 
 import sys

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
@@ -17,6 +18,7 @@ from .programs import (
     Cancel,
     CancelAndWait,
     Child,
+    Close,
     Gather,
     Group,
     Impatient,
@@ -57,7 +59,9 @@ class Grammar:
         self._left = SIZE
         self._gathers_only = gathers_only
         many: list[Callable[[int], Act]] = [self._scope, self._gather, self._supervised, self._tree, self._impatient]
-        few: list[Callable[[int], Act]] = [self._watch, self._launch, self._start, self._limit, self._group]
+        few: list[Callable[[int], Act]] = [
+            self._watch, self._launch, self._start, self._limit, self._group, self._close, self._close
+        ]
         self._large = [self._gather, self._gather, self._limit] if gathers_only else many * 2 + few
         self._small = [self._pause, self._pause, self._cancel, self._wait_for]
         if not gathers_only:
@@ -116,10 +120,10 @@ class Grammar:
 
     # Structures.
 
-    def _scope(self, depth: int) -> Act:
+    def _scope(self, depth: int, *, body: bool = True) -> Scope:
         return Scope(
             self._children(depth),
-            self._acts(depth, 2),
+            self._acts(depth, 2) if body else (),
             self._pick("leave", "wait", "wait for one", "wait for all", "wait shortly", "cancel", "fail"),
             self._pick(0, 0, 1),
             self._handler(),
@@ -142,11 +146,11 @@ class Grammar:
     def _supervised(self, depth: int) -> Act:
         return Supervised(self._service(depth), self._caught())
 
-    def _tree(self, depth: int) -> Act:
+    def _tree(self, depth: int, *, body: bool = True) -> Tree:
         return Tree(
             tuple(self._service(depth) for _ in range(self._choose(4))),
             self._pick("one_for_one", "one_for_all", "rest_for_one"),
-            self._acts(depth, 2),
+            self._acts(depth, 2) if body else (),
             self._pick("wait", "wait", "leave", "fail"),
             self._caught(),
         )
@@ -163,6 +167,35 @@ class Grammar:
 
     def _start(self, depth: int) -> Act:
         return Start(self._service(depth), self._someone())
+
+    def _close(self, depth: int) -> Act:
+        how: Any = self._pick("in the task", "at a yield", "in no task")
+        if how == "at a yield":
+            block = self._pick(self._scope, self._tree)(depth)
+            return Close(replace(block, end="yield"), self._seconds(), how)
+        return Close(self._closable(depth, in_task=how == "in the task"), self._seconds(), how)
+
+    def _closable(self, depth: int, *, in_task: bool) -> Any:
+        """Draw what waits nowhere but in the library: elsewhere it could not be closed without a wait."""
+        large: list[Callable[[], Act]] = [
+            lambda: self._gather(depth),
+            lambda: self._supervised(depth),
+            lambda: self._scope(depth, body=False),
+            lambda: self._tree(depth, body=False),
+        ]
+        if in_task:
+            large.append(lambda: self._closable_wait(depth))
+        return self._pick(*large, *large, self._cancel_and_wait, self._scope_wait, self._order)()
+
+    def _closable_wait(self, depth: int) -> Act:
+        self._left -= 1
+        acts: tuple[Act, ...] = tuple(
+            self._closable(depth - 1, in_task=True) if depth and self._left > 0 else self._pause()
+            for _ in range(self._choose(3))
+        )
+        child = Child(acts, self._pick("return", "fail", "hang", "hang", "cancelled"), self._told())
+        form: Any = self._pick("call", "decorator", "block")
+        return Impatient(child, form, self._pick(1, 0.5, 2), self._caught())
 
     def _limit(self, depth: int) -> Act:
         return Limit(self._seconds(), (*self._acts(depth, 2), self._act(depth, large=True)))

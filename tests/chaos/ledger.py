@@ -38,7 +38,7 @@ class Ledger:
 
     def serials(self, exc: BaseException | None) -> list[int]:
         """Return the numbers of *exc*, or of its leaves. One that the library made gets a number at first sight."""
-        if exc is None or isinstance(exc, asyncio.CancelledError):
+        if exc is None or isinstance(exc, (asyncio.CancelledError, GeneratorExit)):
             return []
         if isinstance(exc, BaseExceptionGroup):
             return [serial for part in exc.exceptions for serial in self.serials(part)]

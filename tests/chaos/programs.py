@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal, TypeAlias
 
+from .by_hand import How
+
 Handler: TypeAlias = Literal["none", "takes", "raises"]
 
 
@@ -37,8 +39,8 @@ class Scope:
 
     children: tuple[Child, ...] = ()
     body: tuple[Act, ...] = ()
-    # What the body does last.
-    end: Literal["leave", "wait", "wait for one", "wait for all", "wait shortly", "cancel", "fail"] = "leave"
+    # What the body does last; "yield" where it is an async generator that is closed.
+    end: Literal["leave", "wait", "wait for one", "wait for all", "wait shortly", "cancel", "fail", "yield"] = "leave"
     drain: float = 0
     handler: Handler = "none"
     caught: bool = False
@@ -94,7 +96,7 @@ class Tree:
     services: tuple[Service, ...] = ()
     strategy: Literal["one_for_one", "one_for_all", "rest_for_one"] = "one_for_one"
     body: tuple[Act, ...] = ()
-    end: Literal["leave", "wait", "fail"] = "wait"
+    end: Literal["leave", "wait", "fail", "yield"] = "wait"
     caught: bool = False
 
 
@@ -177,6 +179,23 @@ class ScopeCancel:
 
 
 @dataclass(frozen=True)
+class Close:
+    """Drive a call or block by hand, and close it if it still waits after some seconds.
+
+    *how*: where it waits for its children, stepped by the task or from outside of any; or as an async generator.
+    """
+
+    what: Gather | Scope | Supervised | Tree | Impatient | CancelAndWait | ScopeWait | Order
+    seconds: float
+    how: How = "in the task"
+
+    @property
+    def caught(self) -> bool:
+        """Whether whoever drives it goes on when it fails."""
+        return getattr(self.what, "caught", False)
+
+
+@dataclass(frozen=True)
 class Limit:
     """`asyncio.timeout`."""
 
@@ -208,6 +227,7 @@ Act: TypeAlias = (
     | WaitFor
     | ScopeWait
     | ScopeCancel
+    | Close
     | Limit
     | Group
 )

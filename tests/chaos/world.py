@@ -12,8 +12,8 @@ import functools
 import itertools
 import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sized
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from async_plus import (
@@ -39,6 +39,7 @@ from async_plus import (
 from async_plus.engine.owned import Owner
 
 from . import programs
+from .by_hand import at_a_yield, drive, wake_up
 from .ledger import Ledger
 from .programs import Child, Pause, Program, Service
 
@@ -85,6 +86,8 @@ class Me:
     taken: int = 0
     # On its way out by a CancelledError of its own.
     stops_itself: bool = False
+    # Being closed by hand, so that it cannot wait for its children.
+    is_closed: bool = False
     # The scope that it is in.
     place: Place | None = None
 
@@ -93,7 +96,7 @@ class Me:
 class Brood:
     """Those that must have ended when a block or a call has."""
 
-    live: int = 0
+    live: set[int] = field(default_factory=set)
     # How many there have been, and when the first of them failed.
     total: int = 0
     failed_at: float | None = None
@@ -111,6 +114,19 @@ class Place:
     brood: Brood
     # Whether others than its host wait for its children.
     is_asked: bool = False
+
+
+class _ChildrenOf(Sized):
+    """Those that a supervisor knows of."""
+
+    def __init__(self, block: Supervisor) -> None:
+        self._block = block
+
+    def __len__(self) -> int:
+        return len(self._block.children)
+
+    def __repr__(self) -> str:
+        return repr(self._block)
 
 
 class CountedTask(asyncio.Task):
@@ -146,11 +162,6 @@ class CountedTask(asyncio.Task):
         name = sys._getframe(1).f_globals["__name__"]
         self.world.check(not name.startswith("async_plus."), "same cancelling()", f"uncancel() by {name}")
         return super().uncancel()
-
-
-def _wake(woken: asyncio.Future[None], _: object) -> None:
-    if not woken.done():
-        woken.set_result(None)
 
 
 class World:
@@ -190,6 +201,8 @@ class World:
         self._hung: dict[str, float] = {}
         # Waits in progress: what they are, and whether that which they wait for has come.
         self._waiting: dict[object, tuple[str, Callable[[], bool]]] = {}
+        # What the children of calls and blocks belong to that were closed before them.
+        self._orphans: list[tuple[str, Brood, Sized]] = []
         self._cancelled_themselves: list[str] = []
         self._told_of: list[str] = []
         self._begun = self._over = 0
@@ -224,7 +237,9 @@ class World:
                     await self._until(host, deadline)
                 for timer in timers:
                     timer.cancel()
+                await self._see_orphans_end(deadline)
                 await self._end_watched(deadline)
+                await self._see_orphans_end(deadline)
                 if self._gather_with is not None:
                     await self._end_all(host)
                 await asyncio.sleep(0.125)
@@ -237,6 +252,17 @@ class World:
     async def _until(self, task: asyncio.Task[Any], when: float) -> None:
         if not task.done():
             await asyncio.wait([task], timeout=when - self._loop.time())
+
+    async def _see_orphans_end(self, deadline: float) -> None:
+        """Wait for those whose owner was closed: nobody else does, and nobody has to tell them once more."""
+        while self._orphans:
+            what, brood, block = self._orphans.pop()
+            while brood.live and self._loop.time() < deadline:
+                await asyncio.sleep(0.5)
+            # Until their owner has heard of it, too.
+            await asyncio.sleep(0.125)
+            self.check(not brood.live, "ends in time", f"{len(brood.live)} of a closed {what}")
+            self.check(not len(block), "no task left", f"{block!r} after all")
 
     async def _end_watched(self, deadline: float) -> None:
         while True:
@@ -352,7 +378,7 @@ class World:
         """Be a task of its own."""
         me = Me(number, asyncio.current_task(), place=place)
         self._live[number] = me.task
-        brood.live += 1
+        brood.live.add(number)
         brood.total += 1
         self.note(f"{me.task.get_name()} is {number}")
         try:
@@ -377,7 +403,7 @@ class World:
                 me.delivered <= requests, "cancelled once", f"{number}: {me.delivered} times for {requests} requests"
             )
             del self._live[number]
-            brood.live -= 1
+            brood.live.discard(number)
             brood.told += me.task.cancelling() > 0
             me.task = None
         self.note(f"{number} returns")
@@ -433,7 +459,7 @@ class World:
         except Exception as exc:
             self.ledger.surfaced(exc)
         finally:
-            self._check_none_lives("supervised function", brood)
+            self._check_none_lives("supervised function", brood, me)
 
     async def _outlast(self, seconds: float, me: Me) -> None:
         until = self._loop.time() + seconds
@@ -465,7 +491,7 @@ class World:
                     await self._ways[type(act)](self, act, me)
                 finally:
                     is_cancelled = isinstance(sys.exception(), asyncio.CancelledError)
-                    if getattr(me.task, "due", 0) > due and not is_cancelled:
+                    if getattr(me.task, "due", 0) > due and not is_cancelled and not me.is_closed:
                         self._look_at_cancellation(act, me, taken)
             except Exception as exc:
                 if not getattr(act, "caught", False):
@@ -475,7 +501,8 @@ class World:
 
     def _look_at_cancellation(self, act: Any, me: Me, taken: int) -> None:
         """See whether *act*, in which *me* was cancelled, may end in anything but a CancelledError."""
-        if isinstance(act, (programs.Supervised, programs.Limit, programs.Group)):
+        inner = act.what if isinstance(act, programs.Close) else act
+        if isinstance(inner, (programs.Supervised, programs.Limit, programs.Group)):
             me.taken += 1
         is_taken = me.taken > taken or me.task._must_cancel
         self.check(is_taken, "cancellations arrive", f"{me.number} was cancelled in a {type(act).__name__}")
@@ -523,13 +550,12 @@ class World:
                     raise
                 finally:
                     ended_at = self._loop.time()
-        except asyncio.CancelledError as exc:
+        except (asyncio.CancelledError, GeneratorExit) as exc:
             self.ledger.superseded(carried, exc)
             raise
         finally:
             self._check_in_time("scope", ended_at + act.drain, act, place.brood)
-            self._check_none_lives("scope", place.brood)
-            self.check(not len(place.block), "no task left", f"{place.block!r} after its end")
+            self._check_none_lives("scope", place.brood, me, place.block)
 
     async def _end_scope(self, end: str, place: Place, me: Me) -> None:
         if me.task.cancelling():
@@ -547,6 +573,8 @@ class World:
                 place.block.cancel()
             case "fail":
                 raise self.ledger.boom(f"a block of {me.number}")
+            case "yield":
+                await at_a_yield()
 
     async def _wait_for_scope(self, place: Place, **options: Any) -> None:
         with self._waits(f"that for {place.block!r}", lambda: not len(place.block)):
@@ -568,11 +596,21 @@ class World:
     def _check_in_time(self, what: str, since: float, act: Any, brood: Brood) -> None:
         """See that the end of a block or call, due *since* then, took no longer than the cleanup of its children."""
         took = self._loop.time() - since
-        most = PER_CHILD * (programs.size(act) + brood.total + 1)
-        self.check(took <= most, "ends in time", f"a {what} took {took:g} s for its end")
+        # (To count them takes its time as well.)
+        if took > PER_CHILD:
+            most = PER_CHILD * (programs.size(act) + brood.total + 1)
+            self.check(took <= most, "ends in time", f"a {what} took {took:g} s for its end")
 
-    def _check_none_lives(self, what: str, brood: Brood) -> None:
-        self.check(not brood.live, "no task left", f"{brood.live} after the end of a {what}")
+    def _check_none_lives(self, what: str, brood: Brood, me: Me, block: Sized = ()) -> None:
+        if me.is_closed:
+            # They may outlive it. But all have been told.
+            for number in brood.live:
+                is_told = self._live[number].cancelling() > 0
+                self.check(is_told, "cancelled when closed", f"{number} of a {what} of {me.number}")
+            self._orphans.append((what, brood, block))
+        else:
+            self.check(not brood.live, "no task left", f"{len(brood.live)} after the end of a {what}")
+            self.check(not len(block), "no task left", f"{block!r} after its end")
 
     def _handler(self, kind: str, me: Me) -> Callable[[Any, BaseException], None] | None:
         number = me.number
@@ -609,7 +647,7 @@ class World:
             aws.clear()
             if brood.failed_at is not None and act.adopt is None:
                 self._check_in_time("gather", brood.failed_at, act, brood)
-            self._check_none_lives("gather", brood)
+            self._check_none_lives("gather", brood, me)
 
     async def _supervised(self, act: programs.Supervised, me: Me) -> None:
         brood = Brood()
@@ -622,7 +660,7 @@ class World:
             me.taken_back += brood.stops_itself
             raise
         finally:
-            self._check_none_lives("supervised function", brood)
+            self._check_none_lives("supervised function", brood, me)
 
     async def _serve(self, service: Callable[[], Coroutine[Any, Any, Any]], brood: Brood, me: Me) -> None:
         due, told = getattr(me.task, "due", 0), brood.told
@@ -630,7 +668,7 @@ class World:
             await service()
         finally:
             is_missed = getattr(me.task, "due", 0) > due and not isinstance(sys.exception(), asyncio.CancelledError)
-            is_heard = not is_missed or brood.told > told
+            is_heard = not is_missed or brood.told > told or me.is_closed
             self.check(is_heard, "cancellations arrive", f"no attempt heard of that of {me.number}")
 
     def _service(
@@ -672,19 +710,20 @@ class World:
                             await place.block.wait()
                     if act.end == "fail":
                         raise self.ledger.boom(f"a block of {me.number}")
+                    if act.end == "yield" and not me.task.cancelling():
+                        await at_a_yield()
                 except Exception as exc:
                     carried += self.ledger.serials(exc)
                     raise
                 finally:
                     ended_at = self._loop.time()
             self.check(not self._late[f"supervisor {name!r}"], "errors are raised", f"that of a child of {name}")
-        except asyncio.CancelledError as exc:
+        except (asyncio.CancelledError, GeneratorExit) as exc:
             self.ledger.superseded(carried, exc)
             raise
         finally:
             self._check_in_time("supervisor", ended_at, act, place.brood)
-            self._check_none_lives("supervisor", place.brood)
-            self.check(not place.block.children, "no task left", f"{place.block!r} after its end")
+            self._check_none_lives("supervisor", place.brood, me, _ChildrenOf(place.block))
 
     async def _start_in(self, place: Place, service: Service, me: Me) -> None:
         function, name = self._service(service, [place.host, me.number], place.brood)
@@ -754,12 +793,12 @@ class World:
         numbers = {number for pick in act.picks for number in self._others(me, pick)}
         # Whoever awaits an attempt, or looks at the host, sees its error too.
         self._shared |= numbers
-        plain = []
+        plain, brood = [], Brood()
         try:
             if act.plain is not None:
                 number = next(self._numbers)
                 self._needs[me.number].add(number)
-                plain.append(asyncio.create_task(self._run(number, act.plain, Brood())))
+                plain.append(asyncio.create_task(self._run(number, act.plain, brood)))
                 await asyncio.sleep(0)
         finally:
             # (By now some of them may have ended.)
@@ -771,12 +810,13 @@ class World:
             finally:
                 plain.clear()
                 del others
+                self._check_none_lives("cancel_and_wait", brood, me)
 
     async def _wait_for(self, act: programs.WaitFor, me: Me) -> None:
         for number in self._pick(act.pick, sorted(self._live)):
             woken = self._loop.create_future()
             # (Not by asyncio.wait, whose frame holds the task.)
-            self._live[number].add_done_callback(functools.partial(_wake, woken))
+            self._live[number].add_done_callback(functools.partial(wake_up, woken))
             await woken
 
     async def _scope_wait(self, act: programs.ScopeWait, me: Me) -> None:
@@ -786,6 +826,21 @@ class World:
     async def _scope_cancel(self, act: programs.ScopeCancel, me: Me) -> None:
         for place in self._pick(act.pick, self._scopes):
             place.block.cancel()
+
+    async def _close(self, act: programs.Close, me: Me) -> None:
+        def on_close() -> None:
+            self.note(f"{me.number} closes its {type(act.what).__name__}")
+            me.is_closed = True
+
+        when = self._loop.time() + act.seconds
+        try:
+            told = await drive(self._ways[type(act.what)](self, act.what, me), act.how, when, on_close)
+        finally:
+            me.is_closed = False
+        if told and act.how != "in the task":
+            # It came to us, and to nobody inside.
+            raise asyncio.CancelledError
+        me.taken += told
 
     async def _limit(self, act: programs.Limit, me: Me) -> None:
         limit = asyncio.timeout(act.seconds)
@@ -836,6 +891,7 @@ class World:
         programs.WaitFor: _wait_for,
         programs.ScopeWait: _scope_wait,
         programs.ScopeCancel: _scope_cancel,
+        programs.Close: _close,
         programs.Limit: _limit,
         programs.Group: _group,
     }
