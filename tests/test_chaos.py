@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import pytest
+from chaos import judge as chaos_judge
 from chaos import peers
 from chaos.__main__ import main
 from chaos.grammar import from_seed, programs
 from chaos.judge import LOOPS, court, judge
 from chaos.programs import Child, Close, Program, Service, Supervised, show
+from chaos.world import Broken
 from hypothesis import HealthCheck, given, settings
 
 from async_plus.supervision.history import History
@@ -89,6 +91,29 @@ def test_many_seeds_are_run_by_the_command_line(capsys):
 
     [line] = capsys.readouterr().out.splitlines()
     assert f": seeds 10:13 on {', '.join(LOOPS)}: {3 * len(LOOPS)} runs, 0 failed, " in line
+
+
+def test_seeds_that_fail_are_told_and_stop_the_run(capsys, monkeypatch):
+    """With the command that runs one again."""
+    monkeypatch.setattr(chaos_judge, "judge", lambda program, loop: [Broken("no cycles", "frame")])
+
+    assert main(["--seeds", "10:160", "--loop", "default", "--most", "2"]) == 1
+
+    assert capsys.readouterr().out.splitlines() == [
+        "python -m tests.chaos --seed 10 --loop default",
+        "    no cycles: frame",
+        "python -m tests.chaos --seed 11 --loop default",
+        "    no cycles: frame",
+        "2 failed: stopped at seed 110",
+    ]
+
+
+def test_many_seeds_are_run_in_several_processes(capsys):
+    """Which share the seeds among them."""
+    assert main(["--seeds", "10:160", "--loop", "default", "--jobs", "2"]) == 0
+
+    [line] = capsys.readouterr().out.splitlines()
+    assert ": seeds 10:160 on default: 150 runs, 0 failed, " in line
 
 
 def test_the_table_of_the_page_is_made_by_one_command(tmp_path, capsys):

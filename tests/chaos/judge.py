@@ -14,6 +14,7 @@ from typing import Any
 
 from loops import factories
 
+from .grammar import from_seed
 from .programs import Group, Program, kinds
 from .world import Broken, CountedTask, GatherFunction, World
 
@@ -27,7 +28,14 @@ _TASK_GROUP_LEAVES_CYCLES = sys.version_info < (3, 13, 1)
 
 @contextlib.contextmanager
 def court() -> Generator[None]:
-    """What the runs of any number of programs share: nothing is logged, no garbage collected but by us."""
+    """What the runs of any number of programs share: nothing is logged, no garbage collected but by us.
+
+    In debug mode, what is kept with each handle, future and task is the line that made it, and not its whole stack, for
+    which most of the time would go.
+    """
+    depth, asyncio.constants.DEBUG_STACK_DEPTH = asyncio.constants.DEBUG_STACK_DEPTH, 1
+    limits = {"tracebacklimit": sys.tracebacklimit} if hasattr(sys, "tracebacklimit") else {}
+    sys.tracebacklimit = 1
     logger = logging.getLogger("async_plus")
     before, propagates = logger.handlers[:], logger.propagate
     was_enabled = gc.isenabled()
@@ -38,6 +46,9 @@ def court() -> Generator[None]:
     try:
         yield
     finally:
+        asyncio.constants.DEBUG_STACK_DEPTH = depth
+        del sys.tracebacklimit
+        vars(sys).update(limits)
         logger.handlers[:], logger.propagate = before, propagates
         if was_enabled:
             gc.enable()
@@ -57,6 +68,22 @@ def judge(
         # The loop and the world, which the next one shall not find.
         CountedTask.world = None
         gc.collect()
+
+
+def judge_seeds(seeds: range, loops: list[str], most: int) -> list[str]:
+    """Run the programs of *seeds* on each of the *loops*, and return a paragraph for each that fails, up to so many."""
+    failures: list[str] = []
+    with court():
+        for seed in seeds:
+            program = from_seed(seed)
+            for loop in loops:
+                broken = judge(program, loop)
+                if broken:
+                    command = f"python -m tests.chaos --seed {seed} --loop {loop}"
+                    failures.append("\n    ".join([command, *map(str, broken)]))
+                if len(failures) >= most:
+                    return failures
+    return failures
 
 
 def _judge(
