@@ -242,7 +242,8 @@ def look(tasks: Iterable[Task[Any]]) -> list[Shape]:
             continue
         # The quick way, for what nearly all are: coroutines that await each other, and a future of asyncio at the end.
         inner: Any = task._coro
-        spots: list[object] = [plain(inner.__qualname__)] if type(inner) is _COROUTINE else []
+        name: Any = inner.__qualname__ if type(inner) is _COROUTINE else ""
+        spots: list[object] = [name if type(name) is str else plain(name)]
         last: object = None
         while type(inner) is _COROUTINE and (frame := inner.cr_frame) is not None:
             spots += id(frame.f_code), frame.f_lasti
