@@ -67,89 +67,92 @@ async def _supervise(
     history: History,
 ) -> Any:
     loop = asyncio.get_running_loop()
-    host = asyncio.current_task(loop)
-    if host is not None and host.cancelling():
-        # Supervised in a cleanup, say: its count tells nothing, since a cancellation is still pending.
-        #
-        #     except CancelledError:
-        #         await flush_with_retries()
-        #         raise
-        host = None
+    # Whether its count tells of a stop. It does not in a cleanup, say, where a cancellation is still pending:
+    #
+    #     except CancelledError:
+    #         await flush_with_retries()
+    #         raise
+    #
+    # (The host itself is asked for anew each time: the CancelledError that it ends in leads to this frame, which must
+    # not lead back.)
+    counts = not _cancellations(loop)
     signs: Signs | None = None
     hung: Hung | None = None
-    try:
-        while True:
-            # If the call itself raises, the arguments do not fit, and no restart would help.
-            coro = fn(*args, **kwargs)
-            history.start(loop.time())
+    while True:
+        # If the call itself raises, the arguments do not fit, and no restart would help.
+        coro = fn(*args, **kwargs)
+        history.start(loop.time())
+        try:
+            if policy.has_vitals:
+                signs = Signs(history, name, history.attempt, policy.heartbeat, policy.ready)
+                signs.host = asyncio.current_task(loop) if counts else None
+                task = signs.create_task(coro, f"{name}#{history.attempt}")
+            else:
+                task = loop.create_task(coro, name=f"{name}#{history.attempt}")
+        except BaseException:
+            # A task factory that fails, or SystemExit out of the first step of an eager task.
+            close_unstarted(coro)
+            raise
+        finally:
+            del coro
+        value: Any = None
+        error: BaseException | None = None
+        stopped = True
+        try:
             try:
-                if policy.has_vitals:
-                    signs = Signs(history, name, history.attempt, policy.heartbeat, policy.ready)
-                    signs.host = host
-                    task = signs.create_task(coro, f"{name}#{history.attempt}")
+                if counts:
+                    # Inline, without the task, a stop could not be told from a failure: on 3.11 and 3.12 a TaskGroup
+                    # that fails leaves the count of its task raised (gh-116720). That of the host is touched by nobody
+                    # but those who cancel it.
+                    value = await task
                 else:
-                    task = loop.create_task(coro, name=f"{name}#{history.attempt}")
-            except BaseException:
-                # A task factory that fails, or SystemExit out of the first step of an eager task.
-                close_unstarted(coro)
-                raise
-            finally:
-                del coro
-            value: Any = None
-            error: BaseException | None = None
-            stopped = True
-            try:
-                try:
-                    if host is not None:
-                        # Whether it was told to stop is known by its count, which is touched by nobody but those who
-                        # cancel it. Inline, without the task, a stop could not be told from a failure: on 3.11 and 3.12
-                        # a TaskGroup that fails leaves the count of its task raised (gh-116720).
-                        value = await task
-                    else:
-                        stopped = await _outlast(task, signs)
-                        value = task.result()
-                except BaseException as exc:
-                    error = exc
-                    _trim(exc)
-                if host is not None:
-                    stopped = host.cancelling() > 0
-                if signs is not None:
-                    hung = signs.end()
-                if error is not None and not _is_outcome(error, task):
-                    # Cancelled when the attempt had just ended, or closed, when we may not wait any more.
-                    history.interrupted(error, task)
-                    raise error
-                if stopped:
-                    history.stop()
-                    if error is None:
-                        return value
-                    if is_exit(error):
-                        # The loop has raised it already.
-                        raise CancelledError
-                    # The cancellation, or an error of its cleanup: a stop is never followed by a restart.
-                    raise error
-                error = failure_of(error, hung, name)
-                if error is None:
-                    delay = history.after_return(loop.time())
-                    if delay is None:
-                        return value
-                else:
-                    delay = history.after_failure(error, loop.time())
-                    if delay is None:
-                        raise error
-            finally:
-                # Whatever leads to the attempt: nothing of it may live on through the delay, and the traceback of what
-                # is raised here holds this very frame.
-                del task, value, error
-                hung = None
-            try:
-                await asyncio.sleep(delay)
-            except CancelledError:
+                    stopped = await _outlast(task, signs)
+                    value = task.result()
+            except BaseException as exc:
+                error = exc
+                _trim(exc)
+            if counts:
+                stopped = _cancellations(loop) > 0
+            if signs is not None:
+                hung = signs.end()
+            if error is not None and not _is_outcome(error, task):
+                # Cancelled when the attempt had just ended, or closed, when we may not wait any more.
+                history.interrupted(error, task)
+                raise error
+            if stopped:
                 history.stop()
-                raise
-    finally:
-        # Also between attempts: the CancelledError that a task ends in leads to this frame, and must not lead back.
-        host = None
+                if error is None:
+                    return value
+                if is_exit(error):
+                    # The loop has raised it already.
+                    raise CancelledError
+                # The cancellation, or an error of its cleanup: a stop is never followed by a restart.
+                raise error
+            error = failure_of(error, hung, name)
+            if error is None:
+                delay = history.after_return(loop.time())
+                if delay is None:
+                    return value
+            else:
+                delay = history.after_failure(error, loop.time())
+                if delay is None:
+                    raise error
+        finally:
+            # Whatever leads to the attempt: nothing of it may live on through the delay, and the traceback of what is
+            # raised here holds this very frame.
+            del task, value, error
+            hung = None
+        try:
+            await asyncio.sleep(delay)
+        except CancelledError:
+            history.stop()
+            raise
+
+
+def _cancellations(loop: asyncio.AbstractEventLoop) -> int:
+    """Return how often the running task was cancelled; outside of one, nobody can."""
+    host = asyncio.current_task(loop)
+    return 0 if host is None else host.cancelling()
 
 
 async def _outlast(task: asyncio.Task[Any], signs: Signs | None) -> bool:
