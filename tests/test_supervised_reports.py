@@ -17,7 +17,6 @@ from async_plus.testing import record_events
 
 pytestmark = pytest.mark.usefixtures("infos_are_logged")
 
-
 virtual = pytest.mark.virtual_time
 
 
@@ -167,6 +166,20 @@ class TestReports:
             True,
             False,
         ]
+
+    @virtual
+    async def test_whoever_gives_up_names_the_line_of_the_user_too(self):
+        """Not the one in the standard library that raised the error."""
+
+        @supervised(delays=[0], max_restarts=1)
+        async def feed():
+            json.loads("{")
+
+        with record_events() as events, pytest.raises(json.JSONDecodeError):
+            await feed()
+
+        place = Place(__file__, feed.__wrapped__.__code__.co_firstlineno + 2, "feed")
+        assert [event.failed_at for event in events if isinstance(event, GaveUp | AttemptFailed)] == [place, place]
 
     @virtual
     async def test_after_a_stable_run_the_traceback_comes_again(self):
