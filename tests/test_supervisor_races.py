@@ -128,6 +128,29 @@ class TestFirstStart:
                     await sup.start(needs)
 
 
+    @each_strategy
+    async def test_one_that_was_done_starts_as_at_first(self, strategy):
+        """It waits for no sibling to be ready, which may be waiting for it."""
+
+        @supervised(ready=True)
+        async def slow():
+            await asyncio.sleep(10)
+            ready()
+            await forever()
+
+        async with Supervisor("shop", strategy=strategy) as sup:
+            first = await sup.start(slow)
+            second = await sup.start(turns)
+            await second.wait()
+            restarting = asyncio.create_task(first.restart())
+            await turns()
+
+            await second.restart()
+
+            assert (elapsed(), first.state) == (10, "starting")
+            await restarting
+
+
 class TestDelays:
     @each_strategy
     async def test_a_delay_ends_with_the_block(self, strategy):
@@ -277,7 +300,87 @@ class TestHeartbeat:
             assert caplog.messages[1].startswith("feed hangs: no heartbeat for 2.0 s, attempt 2 ")
 
 
+    async def test_one_that_hangs_is_not_cancelled_again_when_it_is_stopped(self):
+        """Who cancels it is its supervisor, both times."""
+        told = []
+
+        @supervised(heartbeat=1, name="feed")
+        async def feed():
+            until = asyncio.get_running_loop().time() + 5
+            while (left := until - asyncio.get_running_loop().time()) > 0:
+                try:
+                    await asyncio.sleep(left)
+                except asyncio.CancelledError:
+                    told.append(elapsed())
+
+        async with Supervisor("shop") as sup:
+            child = await sup.start(feed)
+            await asyncio.sleep(2)
+            await child.stop()
+
+        assert told == [1]
+
+
 class TestAllTasksAreCancelled:
+    @pytest.mark.parametrize(("delay", "after"), [(0, 1), (0.5, 1), (3, 3)])
+    async def test_what_is_restarted_waits_for_a_second_at_least(self, delay, after):
+        """Until it is clear that the host is not about to end."""
+        started = []
+
+        @supervised(delays=[delay])
+        async def feed():
+            started.append(elapsed())
+            await forever()
+
+        async def shop():
+            async with Supervisor("shop") as sup:
+                await sup.start(feed)
+                try:
+                    await forever()
+                except asyncio.CancelledError:
+                    await asyncio.sleep(10)
+
+        host = asyncio.create_task(shop())
+        await turns()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await host
+        assert started == [0, after]
+
+    @pytest.mark.parametrize("goes_on", ["by a start", "by uncancel"])
+    async def test_a_host_that_goes_on_does_not_pass_for_a_cancelled_one(self, goes_on, caplog):
+        """It was cancelled long before its child was, which has failed then."""
+
+        @supervised(delays=[5], name="feed")
+        async def feed():
+            await forever()
+
+        async def shop():
+            if goes_on == "by uncancel":
+                await swallow()
+            async with Supervisor("shop") as sup:
+                if goes_on == "by a start":
+                    await swallow()
+                tasks = asyncio.all_tasks()
+                child = await sup.start(feed)
+                if goes_on == "by uncancel":
+                    asyncio.current_task().uncancel()
+                await turns()
+                [attempt] = asyncio.all_tasks() - tasks
+                attempt.cancel()
+                await turns()
+                assert child.state == "backoff"
+
+        async def swallow():
+            asyncio.current_task().cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+        await asyncio.create_task(shop())
+
+        [message] = caplog.messages
+        assert message == "feed failed after 0.0 s with UnexpectedCancellation, restart 1 in 5.0 s"
+
     async def test_what_is_never_restarted_is_not_restarted_then(self):
         """The host goes on for a while, and its services come back; a function that runs once has run."""
         presence = {"once": Presence(), "service": Presence()}

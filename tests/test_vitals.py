@@ -22,6 +22,7 @@ from async_plus import (
     GaveUp,
     Hung,
     StuckTasks,
+    Supervisor,
     cancel_and_wait,
     heartbeat,
     ready,
@@ -528,6 +529,21 @@ class TestReady:
 
         assert not vitals_here().unready()
         assert heard == [False, False]
+
+    async def test_a_child_that_was_stopped_is_not_asked_any_more(self):
+        """Of a supervisor. Otherwise systemd would never hear that the program is ready."""
+
+        @supervised(ready=True)
+        async def feed():
+            await forever()
+
+        async with Supervisor("shop") as sup:
+            starting = asyncio.create_task(sup.start(feed))
+            await turns()
+            assert vitals_here().unready()
+            await sup.children[0].stop()
+            await starting
+            assert not vitals_here().unready()
 
     async def test_it_may_be_called_in_a_thread(self):
         """The service becomes ready on its loop."""
