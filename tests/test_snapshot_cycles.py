@@ -280,6 +280,21 @@ class TestCycles:
 
         assert told(snap) == ["deadlock: 'child#1' -> 'child#1'"]
 
+    async def test_siblings_that_wait_for_the_end_of_each_other_are_a_deadlock(self, park):
+        """Neither of them ends by itself."""
+
+        async def wait_for(sup, number):
+            await turns()
+            await sup.children[number].wait()
+
+        async with Supervisor("shop") as sup:
+            await sup.start(wait_for, sup, 1, name="a")
+            await sup.start(wait_for, sup, 0, name="b")
+            await turns(20)
+            snap = snapshot()
+
+        assert told(snap) == ["deadlock: 'a#1' -> 'b#1' -> 'a#1'"]
+
     async def test_a_supervised_service_is_awaited_by_its_host(self, park):
         """Also by one that was cancelled before, which waits in a way of its own."""
 
