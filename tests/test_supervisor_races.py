@@ -164,6 +164,31 @@ class TestDelays:
             assert timers(loop) != before
         assert timers(loop) == before
 
+    async def test_a_closed_host_leaves_none_in_its_delay(self):
+        """Whoever waits for such a child would wait for ever."""
+        children = []
+
+        @supervised(delays=[100])
+        async def feed():
+            raise Boom
+
+        async def shop():
+            async with Supervisor("shop") as sup:
+                children.append(await sup.start(feed))
+                await sup.wait()
+
+        host = shop()
+        host.send(None)
+        await turns()
+        waiting = asyncio.create_task(children[0].wait())
+        await turns()
+        assert children[0].state == "backoff"
+
+        host.close()
+        await turns()
+
+        assert (children[0].state, waiting.done()) == ("done", True)
+
     async def test_a_delay_ends_with_a_host_that_is_closed(self):
         """No timer is left by one that nobody waits for any more."""
         loop = asyncio.get_running_loop()

@@ -161,6 +161,9 @@ class Children(Attempts):
         """Cancel all at once, when nobody may wait for them any more."""
         self._refuse_starts()
         self._cancel()
+        if not self._loop.is_closed():
+            # Those in their delay have no task whose end would come here.
+            self.advance(None)
 
     def _refuse_starts(self) -> None:
         self._closing = True
