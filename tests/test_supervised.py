@@ -42,6 +42,7 @@ class TestAttempts:
         assert {task.get_coro().__qualname__ for task in tasks} == {name}
         assert len({*tasks, host}) == 4
 
+    @pytest.mark.virtual_time
     async def test_a_name_of_its_own_is_that_of_tasks_and_reports(self, caplog):
         """One function may run for several symbols, each with a name to tell it by."""
 
@@ -154,6 +155,7 @@ class TestAttempts:
         assert caught.value is error
         assert messages(caplog) == []
 
+    @pytest.mark.virtual_time
     async def test_two_calls_of_one_function_share_nothing(self, caplog):
         """Each has its own place in the delays, its own count of restarts, its own attempts."""
         names = []
@@ -175,6 +177,7 @@ class TestAttempts:
             failed = f"feed failed after 0.0 s with {what}, restart {restart} in 0.0 s"
             assert messages(caplog).count(("WARNING", failed)) == 2
 
+    @pytest.mark.virtual_time
     async def test_one_can_be_supervised_inside_another(self, caplog):
         """The inner one restarts by its own rules; when it gives up, that is a failure of the outer one."""
         names = []
@@ -204,6 +207,7 @@ class TestAttempts:
 
 
 class TestUnexpectedCancellation:
+    @pytest.mark.virtual_time
     async def test_an_attempt_that_somebody_else_cancels_has_failed(self, caplog):
         """Nobody asked the supervision to stop, so it restarts. The report shows where the cancellation arrived."""
         attempts = []

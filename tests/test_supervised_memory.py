@@ -146,6 +146,7 @@ async def test_a_given_up_service_leaves_its_error_to_the_caller_alone():
     assert dead[0]() is None
 
 
+@pytest.mark.virtual_time
 async def test_the_log_was_written(formatted_log):
     """What is measured above is a supervision that reports: tracebacks are formatted, and let go."""
 

@@ -180,6 +180,7 @@ class TestDuringAnAttempt:
         assert len(service.tasks) == 1
         assert told(caplog) == [("INFO", "inner stopped, attempt 1"), ("INFO", "outer stopped, attempt 1")]
 
+    @virtual
     async def test_one_attempt_of_two_levels_can_be_cancelled_by_itself(self, hosting, caplog):
         """The inner supervision is stopped by it, the outer one sees an unexpected cancellation and restarts."""
         service = Service()
@@ -240,6 +241,7 @@ class TestInTheSameTickAsTheAttemptEnds:
 
         return run
 
+    @virtual
     async def test_a_failure_is_reported_and_the_cancellation_raised(self, late_stop, caplog):
         """Nobody else would ever see the failure. It says that no restart follows."""
         error = Boom()
@@ -266,6 +268,7 @@ class TestInTheSameTickAsTheAttemptEnds:
         assert await end_of(host) == "cancelled"
         assert told(caplog) == [STOPPED]
 
+    @virtual
     async def test_an_error_of_the_cleanup_and_a_second_stop_lose_neither(self, hosting, caplog):
         """The second cancellation comes out, the error is reported."""
         service = Stubborn()
@@ -298,6 +301,7 @@ class TestInTheSameTickAsTheAttemptEnds:
         assert caught.value.args == ("second",)
         assert told(caplog) == [STOPPED]
 
+    @virtual
     async def test_a_stop_in_the_last_step_of_the_attempt_loses_nothing(self, hosting, caplog):
         """A plain await tells the attempt before it fails, so that this is an error of its cleanup, and propagates."""
         gate = asyncio.get_running_loop().create_future()

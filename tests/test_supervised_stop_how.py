@@ -166,6 +166,7 @@ class TestTimeouts:
 
 
 class TestTheCountTellsAStop:
+    @virtual
     async def test_a_task_group_that_fails_inside_is_a_failure(self, hosting, caplog):
         """On 3.11 and 3.12 it leaves the cancelling() of its task raised, which would pass for a stop (gh-116720).
 
@@ -254,6 +255,7 @@ class TestTheCountTellsAStop:
         with refused(UnexpectedCancellation, "feed was cancelled, but not by stopping it"):
             await host
 
+    @virtual
     async def test_failures_and_values_in_a_cleanup_are_as_elsewhere(self, caplog):
         """Code that retries while it is being cancelled gets its restarts and its value."""
         outcomes = iter([Boom(), Boom(), "flushed"])
@@ -351,6 +353,7 @@ class TestClosed:
         assert told(caplog) == [RESTARTING]
         assert len(asyncio.all_tasks()) == 1
 
+    @virtual
     async def test_just_when_the_attempt_has_failed_the_failure_is_reported(self, caplog):
         """It was not awaited any more, and there must be no second await: "coroutine ignored GeneratorExit"."""
         gate = asyncio.get_running_loop().create_future()
@@ -373,6 +376,7 @@ class TestClosed:
 
         assert told(caplog) == []
 
+    @virtual
     async def test_in_a_cleanup_it_is_no_different(self, caplog):
         """There the wait is for a future of our own."""
         service = Service()
