@@ -73,9 +73,11 @@ async def _supervise(
     #         await flush_with_retries()
     #         raise
     #
-    # (The host itself is asked for anew each time: the CancelledError that it ends in leads to this frame, which must
-    # not lead back.)
-    counts = not _cancellations(loop)
+    # (The host itself is looked up each time: the CancelledError that it ends in leads to this frame, which must not
+    # lead back.)
+    host = asyncio.current_task(loop)
+    counts = host is not None and not host.cancelling()
+    host = None
     signs: Signs | None = None
     hung: Hung | None = None
     while True:
@@ -111,14 +113,15 @@ async def _supervise(
             except BaseException as exc:
                 error = exc
                 _trim(exc)
-            if counts:
-                stopped = _cancellations(loop) > 0
             if signs is not None:
                 hung = signs.end()
             if error is not None and not _is_outcome(error, task):
                 # Cancelled when the attempt had just ended, or closed, when we may not wait any more.
                 history.interrupted(error, task)
                 raise error
+            if counts:
+                host = asyncio.current_task(loop)
+                stopped = host is not None and host.cancelling() > 0
             if stopped:
                 history.stop()
                 if error is None:
@@ -141,18 +144,12 @@ async def _supervise(
             # Whatever leads to the attempt: nothing of it may live on through the delay, and the traceback of what is
             # raised here holds this very frame.
             del task, value, error
-            hung = None
+            hung = host = None
         try:
             await asyncio.sleep(delay)
         except CancelledError:
             history.stop()
             raise
-
-
-def _cancellations(loop: asyncio.AbstractEventLoop) -> int:
-    """Return how often the running task was cancelled; outside of one, nobody can."""
-    host = asyncio.current_task(loop)
-    return 0 if host is None else host.cancelling()
 
 
 async def _outlast(task: asyncio.Task[Any], signs: Signs | None) -> bool:
