@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import os
 import re
@@ -13,12 +14,26 @@ from collections import Counter
 
 import dask
 import pytest
+import tornado.util
 from distributed import Client, KilledWorker, LocalCluster
 from programs import RECIPES, run_recipe
 from tools import Boom, start
 
 from async_plus import AttemptFailed, UnexpectedCancellation, result_of, stacks, try_gather
 from async_plus.testing import record_events
+
+
+@pytest.fixture(autouse=True)
+def no_debris_of_dask(no_leaks):
+    """A connection that Dask gives up, on a busy machine, leaves behind a time-out of its own that nobody retrieves."""
+    yield
+    gc.collect()
+    no_leaks.errors[:] = [record for record in no_leaks.errors if not is_of_tornado(record)]
+
+
+def is_of_tornado(record):
+    error = record.exc_info and record.exc_info[1]
+    return isinstance(error, tornado.util.TimeoutError) and str(error) == "Timeout"
 
 
 @pytest.fixture(scope="module")
