@@ -168,7 +168,8 @@ def _machine(documents: Documents) -> str:
     peers = ", ".join(f"{name} {version}" for name, version in last.items() if name not in others)
     return (
         f"CPython {' and '.join(pythons)} on {last['cores']} cores, {last['platform'].split('-')[0]}; {rounds} rounds "
-        f"of each contest, more of the short ones; {peers}. Growth, storms and charts are those of {pythons[-1]}."
+        f"of each contest, more of the short ones and fewer of the long ones; {peers}. "
+        f"Growth, storms and charts are those of {pythons[-1]}."
     )
 
 
