@@ -72,8 +72,9 @@ async def connect(address: str) -> AsyncGenerator[Any, None]:
 @asynccontextmanager
 async def local_cluster() -> AsyncGenerator[str, None]:
     """Start two workers, and a scheduler for them."""
+    # Port 0 is any free one. Without an address, too, the scheduler serves something on a port, a fixed one.
     async with new_cluster(
-        n_workers=2, threads_per_worker=1, processes=True, asynchronous=True, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, asynchronous=True, dashboard_address=":0"
     ) as cluster:
         log.info("workers: processes %s", ", ".join(str(nanny.pid) for nanny in cluster.workers.values()))
         yield cluster.scheduler_address

@@ -45,7 +45,7 @@ def cluster():
     ):
         # The workers import the recipe by its name. They inherit the path.
         patch.syspath_prepend(RECIPES)
-        with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
             yield cluster
 
 
