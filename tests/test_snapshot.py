@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import gc
+import importlib
 import json
 import signal
 import textwrap
@@ -563,6 +564,64 @@ class TestAnywhere:
         thread.join()
 
         assert len(looks) == 100
+
+    async def test_what_ends_between_look_and_question_is_told_as_it_was_seen(self, tasks, monkeypatch):
+        """Of a lock's holder, of who waits for it, and of who waits for tasks nothing more can be found out then."""
+        loop, lock, over = asyncio.get_running_loop(), asyncio.Lock(), asyncio.Event()
+
+        async def take():
+            await lock.acquire()
+            await over.wait()
+
+        async def stay():
+            nothing = None
+            await asyncio.Lock().acquire()
+            await lock.acquire()
+            return nothing
+
+        async def gather():
+            await try_gather(over.wait(), over.wait())
+
+        tasks += [
+            await start(take(), "holder"),
+            await start(lock.acquire(), "contender"),
+            await start(gather(), "gatherer"),
+            await start(stay(), "patient"),
+        ]
+
+        async def end():
+            over.set()
+            tasks[1].cancel()
+            await asyncio.wait(tasks[:3])
+
+        def look_and_let_end(seen):
+            found = sights.look(seen)
+            asyncio.run_coroutine_threadsafe(end(), loop).result()
+            return found
+
+        # By its module, whose name in the package is the function's.
+        monkeypatch.setattr(importlib.import_module("async_plus.diagnostics.snapshot"), "look", look_and_let_end)
+        found = infos(await asyncio.to_thread(snapshot, loop))
+
+        assert {found[name].state for name in ("holder", "contender", "gatherer", "patient")} == {"parked"}
+        assert [place(take, "over.wait")] == list(found["holder"].stack)
+        assert [found[name].on for name in ("holder", "contender", "patient")] == ["Future", "Future", "Lock.acquire"]
+
+    async def test_who_was_just_given_a_lock_is_not_said_to_wait_for_it(self, tasks):
+        """It has not run since, so that it still stands where it waited."""
+        lock = asyncio.Lock()
+
+        async def contend():
+            async with lock:
+                pass
+
+        await lock.acquire()
+        tasks.append(await start(contend(), "contender"))
+        lock.release()
+        found = snapshot()
+
+        assert infos(found)["contender"].on == "nothing, it is ready to run"
+        assert found.cycles == ()
 
     def test_without_a_loop_it_says_what_is_needed(self):
         """Outside of a loop there is no telling which is meant."""

@@ -138,7 +138,10 @@ class Locks:
         self.shapes.add(shape)
         for sight in shape.sights:
             if sight.state == "parked":
-                lock = self._waited[sight] = variable(sight.owners[position], "self")
+                lock = variable(sight.owners[position], "self")
+                if lock is None:  # it went on in another thread
+                    continue
+                self._waited[sight] = lock
                 # As below, what a class of the user's makes of a lock may lack everything.
                 with contextlib.suppress(Exception):
                     if owners is not None:

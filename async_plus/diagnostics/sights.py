@@ -10,7 +10,7 @@ import asyncio
 import sys
 from asyncio import CancelledError, Future, Task
 from collections.abc import Iterable, Iterator, Sequence
-from types import CoroutineType
+from types import CoroutineType, NoneType
 from typing import Any, TypeAlias
 
 from async_plus.stacks import Chain, Link, Place, chain, name_of
@@ -105,7 +105,10 @@ class Shape:
                 owners = [_owners(task, position + 1)[-1] for task, _, _ in seen]
             if type(describe) is Call:
                 # A method is told by the type of its object, and mostly all are of one type.
-                return {describe.text(kind) for kind in {type_of(variable(owner, "self")) for owner in owners}}
+                kinds = {type_of(variable(owner, "self")) for owner in owners}
+                # One that went on in another thread is told as those that stood there with it, if there are any.
+                texts = {describe.text(kind) for kind in kinds if kind is not NoneType}
+                return texts or {type_name(waiter) for _, _, waiter in seen}
             like = self.links[position]
             return {describing(Link(owner, like.code, like.lasti), describe) for owner in owners}
         except (Exception, CancelledError):  # a future of the user's, or it goes on in another thread
