@@ -13,7 +13,7 @@ import threading
 
 import pytest
 from loops import each_loop
-from tools import Boom, closed, fail, forever, give, refused
+from tools import Boom, closed, fail, forever, give, refused, turns
 
 import async_plus
 from async_plus import run, stopping
@@ -258,6 +258,25 @@ class TestPlace:
         finally:
             signal.signal(signal.SIGTERM, before[0])
             signal.signal(signal.SIGINT, before[1])
+
+    @each_loop
+    def test_a_ctrl_c_that_is_ignored_stays_so(self, loop_factory):
+        """By a job in the background, that is, which must outlive the Ctrl-C for the one in front. SIGTERM stops it."""
+
+        async def main():
+            signal.raise_signal(signal.SIGINT)
+            await turns()
+            assert not stopping().is_set()
+            signal.raise_signal(signal.SIGTERM)
+            await forever()
+
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with pytest.raises((SystemExit, KeyboardInterrupt)) as caught:
+                run(main, loop_factory=loop_factory)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert caught.type is SystemExit
 
     def test_a_forked_child_handles_signals_as_before(self, monkeypatch):
         """It has inherited the handlers, but it is not the process that they are for."""

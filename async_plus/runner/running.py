@@ -36,7 +36,8 @@ def run(
     The first SIGTERM or SIGINT sets `stopping`, gives main *drain* seconds to return by itself, and then cancels it,
     once. When main has ended, which includes its scopes and what they hold, the tasks that are left are cancelled and
     waited for; those that a scope, a gather or a supervised service still holds are left to it. Then asynchronous
-    generators and the default executor are closed, and the loop. A second signal ends the process at once.
+    generators and the default executor are closed, and the loop. A second signal ends the process at once. Where SIGINT
+    is ignored, as in what a script starts in the background, it stays so.
 
     All this may take *grace* seconds. Then one CRITICAL line names what would not stop and where it is parked, logs
     are flushed, and the process ends with code 70. This works while the loop is blocked, too. A call of

@@ -50,8 +50,10 @@ def handling(handle: Callable[[int], None]) -> Generator[None, None, None]:
         signal.signal(signum, earlier[signal.Signals(signum)])
         os.kill(os.getpid(), signum)
 
-    for signum in STOPPING:
-        signal.signal(signum, on_signal)
+    for signum, handler in earlier.items():
+        # What a shell starts in the background ignores the Ctrl-C that is meant for the program in front.
+        if signum != signal.SIGINT or handler is not signal.SIG_IGN:
+            signal.signal(signum, on_signal)
     wakeup = signal.set_wakeup_fd(-1)
     try:
         yield
