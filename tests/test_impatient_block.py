@@ -324,6 +324,22 @@ class TestExitStacks:
             f"{work.__qualname__} at {at(outer, 'await work')} returned after 6.0 s",
         ]
 
+    async def test_awaiters_are_counted_from_the_innermost_call_of_a_recursion(self, caplog):
+        """It is the one that entered it, as a rule; which call an exit stack belongs to cannot be seen."""
+
+        async def descend(depth):
+            if depth:
+                return await descend(depth - 1)
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(impatient(log_after=5, stacklevel=1))
+                await asyncio.sleep(6)
+
+        await descend(2)
+
+        assert messages(caplog)[0][1].partition("; ")[0] == (
+            f"Still waiting for {descend.__qualname__} after 5.0 s at {at(descend, 'await descend')}"
+        )
+
     async def test_a_helper_that_enters_it_is_the_place(self, caplog):
         """It has returned when the block becomes long; its line is still the one that entered."""
 
