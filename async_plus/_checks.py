@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 import operator
-from typing import SupportsFloat, SupportsIndex, cast
+from typing import Any, SupportsFloat, SupportsIndex, cast
 
 __all__ = ["callback", "count", "kind", "one_of", "seconds", "string"]
 
@@ -18,14 +18,15 @@ def seconds(name: str, value: object, *, above_zero: bool = False) -> float:
         TypeError: It is not a number.
         ValueError: It is negative, NaN or infinite (or zero, if *above_zero*).
     """
-    # A string has no __float__, a bool has one but is never meant as a time.
-    if isinstance(value, bool) or not hasattr(type(value), "__float__"):
+    if type(value) is not float and type(value) is not int and not _is_number(value):
         hint = " (use its total_seconds())" if hasattr(type(value), "total_seconds") else ""
         raise TypeError(f"{name} must be a number of seconds, got {kind(value)}{hint}")
     try:
         number = float(cast(SupportsFloat, value))
     except OverflowError:
         number = math.inf
+    except ValueError:  # decimal.Decimal("sNaN")
+        number = math.nan
     if not math.isfinite(number) or number < 0 or (above_zero and number == 0):
         least = "> 0" if above_zero else ">= 0"
         raise ValueError(f"{name} must be a finite number of seconds {least}, got {number:g}")
@@ -44,7 +45,7 @@ def count(name: str, value: object, *, least: int) -> int:
         raise TypeError(f"{name} must be a whole number, got {kind(value)}")
     number = operator.index(cast(SupportsIndex, value))
     if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
+        raise ValueError(f"{name} must be at least {least}, got {_written(number)}")
     return number
 
 
@@ -83,9 +84,18 @@ def callback(name: str, value: object, signature: str) -> None:
 
 
 def kind(value: object) -> str:
-    """Say what *value* is by names only: its text may hold what must not be printed."""
+    """Say what the refused *value* is by names only: its text may hold what must not be printed.
+
+    A coroutine that has not started is closed, since nobody will await it.
+    """
     target = _innermost(value)
+    _close_unstarted(target)
     return f"{_title(target)} (call it)" if inspect.iscoroutinefunction(target) else _title(target)
+
+
+def _close_unstarted(value: Any) -> None:
+    if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
+        value.close()
 
 
 def _title(value: object) -> str:
@@ -94,8 +104,27 @@ def _title(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__qualname__}"
     if isinstance(value, float | int):
-        return f"{type(value).__name__} {value}"
+        return f"{type(value).__name__} {_written(value)}"
     return type(value).__name__
+
+
+def _written(number: float) -> str:
+    try:
+        return str(number)
+    except ValueError:  # it has more digits than Python writes
+        return "-..." if number < 0 else "..."
+
+
+def _is_number(value: object) -> bool:
+    # Much has a __float__ that is not meant as a time: True, and numpy's; a time span of numpy's, in whatever unit; an
+    # array. What is a number says so.
+    import numbers
+
+    if isinstance(value, bool) or not hasattr(type(value), "__float__"):
+        return False
+    return isinstance(value, numbers.Real) or (
+        isinstance(value, numbers.Number) and not isinstance(value, numbers.Complex)  # decimal.Decimal
+    )
 
 
 def _innermost(value: object) -> object:

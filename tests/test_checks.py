@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import decimal
 import fractions
 import functools
 import inspect
 import math
+import types
 import unittest.mock
 
 import pytest
+from tools import Numberlike
 
 import async_plus
 from async_plus import _checks
@@ -26,17 +27,11 @@ class Secret:
     __str__ = __repr__
 
 
-class Numberlike:
-    """What numpy's whole numbers look like from here."""
-
-    def __init__(self, number):
-        self.number = number
-
-    def __index__(self):
-        return self.number
+class Convertible:
+    """What a truth value, an array or a span of time of numpy's looks like from here: a float, but no number."""
 
     def __float__(self):
-        return float(self.number)
+        return 1.0
 
 
 class Feed:
@@ -59,6 +54,11 @@ class SyncCallable:
 
 async def fetch(url):
     pass
+
+
+@types.coroutine
+def stay():
+    yield
 
 
 async def stream(event):
@@ -89,7 +89,7 @@ class TestSeconds:
         ],
     )
     def test_every_kind_of_number_is_taken_and_becomes_a_float(self, value, number):
-        """Whatever can tell itself as a float counts as seconds, so that numbers of other libraries do too."""
+        """Numbers of other libraries too, as they are registered for what they are."""
         seconds = _checks.seconds("delay", value)
 
         assert (seconds, type(seconds)) == (number, float)
@@ -101,6 +101,7 @@ class TestSeconds:
             (None, "NoneType"),
             (True, "bool True"),
             (1j, "complex"),
+            (Convertible(), "Convertible"),
             (float, "the class float"),
             (Secret(), "Secret"),
             (fetch, "the function fetch (call it)"),
@@ -113,7 +114,15 @@ class TestSeconds:
 
     @pytest.mark.parametrize(
         ("value", "got"),
-        [(-1, "-1"), (-0.001, "-0.001"), (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"), (10**400, "inf")],
+        [
+            (-1, "-1"),
+            (-0.001, "-0.001"),
+            (math.nan, "nan"),
+            (decimal.Decimal("sNaN"), "nan"),
+            (math.inf, "inf"),
+            (-math.inf, "-inf"),
+            (10**400, "inf"),
+        ],
     )
     def test_numbers_that_are_no_time_are_refused(self, value, got):
         """Negative, NaN and infinite seconds are refused, and whole numbers beyond all floats with them."""
@@ -149,6 +158,13 @@ class TestCount:
     def test_too_small_a_number_is_refused(self, value):
         """The refusal tells the least that is allowed, and what was given."""
         assert refusal(_checks.count, "limit", value, least=1) == f"ValueError: limit must be at least 1, got {value}"
+
+    def test_one_of_more_digits_than_python_writes_is_refused_all_the_same(self):
+        """By default it writes 4300."""
+        assert _checks.kind(10**5000) == "int ..."
+        assert refusal(_checks.count, "limit", -(10**5000), least=1) == (
+            "ValueError: limit must be at least 1, got -..."
+        )
 
 
 class TestOneOf:
@@ -252,10 +268,44 @@ class TestKind:
         """An error names what it got by function, class and type. Only numbers are shown, never a text or a repr."""
         assert _checks.kind(value) == named
 
-    def test_a_coroutine_is_not_touched_by_naming_it(self):
-        """Looking at an argument neither starts nor ends it."""
-        coro = fetch("x")
+    def test_a_coroutine_is_closed_unless_it_has_started(self):
+        """It is named because it is refused, so nobody will await it. Whoever has started one may go on with it."""
 
-        assert _checks.kind(coro) == "coroutine"
-        assert inspect.getcoroutinestate(coro) == inspect.CORO_CREATED
-        asyncio.run(coro)
+        async def park():
+            await stay()
+
+        fresh, started = fetch("x"), park()
+        started.send(None)
+
+        assert [_checks.kind(coro) for coro in (fresh, started)] == ["coroutine", "coroutine"]
+        assert inspect.getcoroutinestate(fresh) == inspect.CORO_CLOSED
+        assert inspect.getcoroutinestate(started) == inspect.CORO_SUSPENDED
+        started.close()
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda coro: async_plus.RetryDelayer([coro]),
+        lambda coro: async_plus.RetryDelayer(coro),
+        lambda coro: async_plus.subscribe(coro),
+        lambda coro: async_plus.supervised(delays=coro),
+        lambda coro: async_plus.supervised(heartbeat=coro),
+        lambda coro: async_plus.supervised(name=coro),
+        lambda coro: async_plus.supervised(on=coro),
+        lambda coro: async_plus.supervised(max_restarts=coro),
+        lambda coro: async_plus.supervised(restart=coro),
+        lambda coro: async_plus.task_scope(drain=coro),
+        lambda coro: async_plus.watched(on_exception=coro),
+        lambda coro: async_plus.impatient(log_after=coro),
+        lambda coro: async_plus.Supervisor(name=coro),
+    ],
+)
+def test_a_coroutine_is_no_option_and_is_closed(refuse):
+    """An "await" or a pair of parentheses too many: the error is enough, and no warning follows."""
+    coro = fetch("x")
+
+    with pytest.raises((TypeError, ValueError)):
+        refuse(coro)
+
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED

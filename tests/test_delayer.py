@@ -281,14 +281,24 @@ class TestNextDelay:
         ] == [1, 2, 3, 4]
 
     @virtual
-    @pytest.mark.parametrize(("passed", "delay"), [(30, 9), (30.001, 1)])
-    async def test_it_counts_as_a_sleep_that_ended_at_the_call(self, passed, delay):
-        """What passes from then on, a wait of the caller's own included, is taken as run."""
+    @pytest.mark.parametrize(("passed", "delay"), [(31, 9), (31.001, 1)])
+    async def test_it_counts_as_a_sleep_that_ends_when_the_delay_is_over(self, passed, delay):
+        """What passes from then on is taken as run."""
         delayer = RetryDelayer([1, 9], reset_after=30)
         delayer.next_delay()
         await run_for(passed)
 
         assert delayer.next_delay() == delay
+
+    @virtual
+    async def test_the_last_one_repeats_for_who_waits_them_out(self):
+        """To wait for the longest delay is no run of that length."""
+        delayer, waited = RetryDelayer([0, 10, 60]), []
+        for _ in range(5):
+            waited.append(delayer.next_delay())
+            await asyncio.sleep(waited[-1] + 0.01)
+
+        assert waited == [0, 10, 60, 60, 60]
 
     def test_without_a_running_loop_it_says_what_it_needs(self):
         """The clock is that of the loop. The place in the schedule stays."""
@@ -481,8 +491,9 @@ async def test_any_course_of_events_is_that_of_a_simple_model(delays, random_shi
                 delayer.reset()
                 model.left = model.delays
             elif step == "next_delay":
-                assert delayer.next_delay() == model.delay(began)
-                model.ended = began
+                delay = model.delay(began)
+                assert delayer.next_delay() == delay
+                model.ended = began + delay
             elif step == "sleep":
                 delay = model.delay(began)
                 await delayer.sleep()

@@ -15,6 +15,7 @@ from tools import (
     Bang,
     Boom,
     Lookalike,
+    Numberlike,
     after,
     closed,
     fail,
@@ -57,7 +58,7 @@ class Meter:
 
 
 class TestPlaces:
-    @pytest.mark.parametrize(("limit", "most"), [(1, 1), (3, 3), (10, 10), (11, 10), (None, 10)])
+    @pytest.mark.parametrize(("limit", "most"), [(1, 1), (3, 3), (Numberlike(3), 3), (10, 10), (11, 10), (None, 10)])
     async def test_at_most_so_many_run_at_a_time_and_results_keep_their_order(self, limit, most):
         """As many as may, too: a limit above the number of coroutines is as good as none."""
         meter = Meter()

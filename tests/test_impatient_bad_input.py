@@ -13,7 +13,7 @@ import weakref
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from tools import Lookalike, closed, forever, futures, give, no_garbage, refused, start, turns
+from tools import Lookalike, Numberlike, closed, forever, futures, give, no_garbage, refused, start, turns
 from waits import waiting
 
 from async_plus import impatient
@@ -143,6 +143,13 @@ class TestOptions:
     async def test_any_level_is_accepted(self, level):
         """Own levels between those of the standard library too."""
         assert await impatient(fetch("/"), log_after=5, log_level=level) == "/"
+
+    @pytest.mark.virtual_time
+    async def test_whole_numbers_of_other_libraries_are_accepted(self, caplog):
+        """They are taken for the numbers that they stand for, when the time comes to use them."""
+        await impatient(asyncio.sleep(6), log_after=Numberlike(5), log_level=Numberlike(30), stacklevel=Numberlike(0))
+
+        assert [record.levelno for record in caplog.records] == [30, 30]
 
     def test_options_are_given_by_name(self):
         """So that impatient(fetch(), 5) is not taken for something it is not."""

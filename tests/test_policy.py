@@ -11,6 +11,7 @@ import math
 import unittest.mock
 
 import pytest
+from tools import Numberlike
 
 from async_plus import supervised
 from async_plus.supervision.policy import Policy, declared
@@ -18,6 +19,13 @@ from async_plus.supervision.policy import Policy, declared
 
 class MovedError(Exception):
     pass
+
+
+class Truth:
+    """What a truth value of numpy's looks like: no bool, but it has a float."""
+
+    def __float__(self):
+        return 0.0
 
 
 class MovedGroup(ExceptionGroup):
@@ -94,6 +102,10 @@ class TestOptions:
         assert policy.reset_after == seconds
         assert (policy.is_stable(seconds), policy.is_stable(math.nextafter(seconds, math.inf))) == (False, True)
 
+    def test_a_whole_number_of_another_library_becomes_one_of_pythons(self):
+        """It is compared and shown as such."""
+        assert type(Policy(max_restarts=Numberlike(2)).max_restarts) is int
+
     def test_each_schedule_has_its_own_place_in_the_delays(self):
         """Two calls of one function count their failures apart. The last delay repeats."""
         policy = Policy(delays=[1, 2])
@@ -160,6 +172,8 @@ class TestOn:
             ((OSError, "ValueError"), "on must name exception types, got str"),
             ((OSError, ValueError("a secret")), "on must name exception types, got ValueError object (name its type)"),
             ((OSError, (ValueError,)), "on must name exception types, got tuple"),
+            (ExceptionGroup[ValueError], "on must name exception types, got GenericAlias"),
+            ((ExceptionGroup[ValueError],), "on must name exception types, got GenericAlias"),
         ],
     )
     def test_the_wrong_kind_of_thing_is_a_type_error(self, on, message):
@@ -223,6 +237,7 @@ class TestOn:
         [
             (None, TypeError, "on must return True, False or a number of seconds, got NoneType"),
             ("5", TypeError, "on must return True, False or a number of seconds, got str"),
+            (Truth(), TypeError, "on must return True, False or a number of seconds, got Truth"),
             (MovedError, TypeError, "on must return True, False or a number of seconds, got the class MovedError"),
             (math.nan, ValueError, "the delay returned by on must be a finite number of seconds >= 0, got nan"),
             (math.inf, ValueError, "the delay returned by on must be a finite number of seconds >= 0, got inf"),

@@ -8,6 +8,7 @@ import gc
 import inspect
 import logging
 import types
+from numbers import Integral
 
 import pytest
 
@@ -230,3 +231,19 @@ def site_of(record):
 def facts_of(record):
     """What of a log record is ours, without the prefix."""
     return {key.removeprefix("async_plus_"): value for key, value in vars(record).items() if key.startswith("async_")}
+
+
+class Numberlike:
+    """What numpy's whole numbers look like from here."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __index__(self):
+        return self.number
+
+    def __float__(self):
+        return float(self.number)
+
+
+Integral.register(Numberlike)

@@ -108,7 +108,7 @@ class RetryDelayer:
     def next_delay(self) -> float:
         """Return the next delay without sleeping, for loops that wait in a way of their own.
 
-        It shares the place in the schedule with `sleep`, and counts as a sleep that ends at the call.
+        It shares the place in the schedule with `sleep`, and counts as a sleep that ends when the delay is over.
 
         Raises:
             RuntimeError: No event loop is running, whose clock would tell how long ago the previous sleep ended.
@@ -120,7 +120,7 @@ class RetryDelayer:
             raise RuntimeError(message) from None
         now = loop.time()
         delay = self._next(now)
-        self._slept_until = now
+        self._slept_until = now + delay
         return delay
 
     def _next(self, now: float) -> float:

@@ -223,7 +223,7 @@ async def _try_gather(held: Unstarted, limit: int | None) -> list[Any]:
         try:
             loop = asyncio.get_running_loop()
             if limit is not None:
-                _checks.count("limit", limit, least=1)
+                limit = _checks.count("limit", limit, least=1)
             # Most calls give nothing else. Coroutines compare by identity, which other awaitables need not.
             fresh = _are_fresh_coroutines(aws)
             futures = not fresh and _check(aws, loop)

@@ -78,8 +78,8 @@ def _check(log_after: Any, log_completion: Any, log_level: Any, stacklevel: Any)
     else:
         raise ValueError("log_after is missing: the number of seconds after which a wait is long")
     if log_level is not None:
-        _checks.count("log_level", log_level, least=0)
-    _checks.count("stacklevel", stacklevel, least=0)
+        log_level = _checks.count("log_level", log_level, least=0)
+    stacklevel = _checks.count("stacklevel", stacklevel, least=0)
     return Patience(seconds, log_completion, log_level, stacklevel)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import GenericAlias
 from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from async_plus import _checks
@@ -65,11 +66,11 @@ class Policy:
         }
         if self.heartbeat is not None:
             checked["heartbeat"] = _checks.seconds("heartbeat", self.heartbeat, above_zero=True)
+        if self.max_restarts is not None:
+            checked["max_restarts"] = _checks.count("max_restarts", self.max_restarts, least=0)
         for option, value in checked.items():
             object.__setattr__(self, option, value)
         _checks.one_of("restart", self.restart, get_args(RestartWhen))
-        if self.max_restarts is not None:
-            _checks.count("max_restarts", self.max_restarts, least=0)
         if self.ready is not True and self.ready is not False:
             raise TypeError(f"ready must be True or False, got {_checks.kind(self.ready)}")
         if self.name is not None:
@@ -174,7 +175,8 @@ def _check_on(on: object) -> tuple[type[BaseException], ...]:
         TypeError: It is something else.
         ValueError: It is empty.
     """
-    if not isinstance(on, (type, tuple)):
+    # ExceptionGroup[ValueError] is neither type nor function, though it can be called.
+    if not isinstance(on, (type, tuple, GenericAlias)):
         if not callable(on):
             what = "an exception type, a tuple of them, or a function of the exception"
             raise TypeError(f"on must be {what}, got {_kind(on)}")
