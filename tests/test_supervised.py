@@ -15,7 +15,7 @@ from loops import each_loop
 from services import raise_or_return
 from tools import Bang, Boom, after, give, messages, no_garbage, refused, start, turns
 
-from async_plus import AttemptStarted, UnexpectedCancellation, supervised
+from async_plus import AttemptStarted, UnexpectedCancellation, subscribe, supervised
 from async_plus.testing import record_events
 
 pytestmark = pytest.mark.usefixtures("infos_are_logged")
@@ -316,6 +316,24 @@ class TestExits:
         assert len(started) == 2
         stopped = ("INFO", "feed stopped, attempt 1")
         assert messages(caplog) == [stopped] * seen.count(asyncio.CancelledError)
+
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+    @pytest.mark.parametrize("options", [{}, {"heartbeat": 5}])
+    def test_a_subscriber_that_is_told_of_the_start_may_end_the_program(self, options, error, caplog):
+        """Before the attempt has begun. It never runs, and Python does not warn of it."""
+        caplog.set_level("DEBUG")
+
+        @supervised(delays=[0], **options)
+        async def feed():
+            raise Boom
+
+        def end(event):
+            raise error
+
+        with contextlib.ExitStack() as stack:
+            stack.callback(subscribe(end))
+            with pytest.raises(error):
+                asyncio.run(feed())
 
     @each_loop
     def test_a_loop_that_goes_on_hands_it_to_whoever_awaits(self, loop_factory, caplog):

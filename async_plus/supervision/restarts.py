@@ -83,8 +83,8 @@ async def _supervise(
     while True:
         # If the call itself raises, the arguments do not fit, and no restart would help.
         coro = fn(*args, **kwargs)
-        history.start(loop.time())
         try:
+            history.start(loop.time())
             if policy.has_vitals:
                 signs = Signs(history, name, history.attempt, policy.heartbeat, policy.ready)
                 signs.host = asyncio.current_task(loop) if counts else None
@@ -92,7 +92,7 @@ async def _supervise(
             else:
                 task = loop.create_task(coro, name=f"{name}#{history.attempt}")
         except BaseException:
-            # A task factory that fails, or SystemExit out of the first step of an eager task.
+            # A task factory that fails, or SystemExit out of the first step of an eager task or of a subscriber.
             close_unstarted(coro)
             raise
         finally:
