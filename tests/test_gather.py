@@ -125,6 +125,25 @@ class TestResults:
         """They are awaitables that no function made."""
         assert await try_gather(anext(numbers()), anext(numbers(), None), numbers().__anext__()) == [1, 1, 1]
 
+    async def test_which_are_the_same_is_not_asked_of_them(self):
+        """An awaitable may compare as it likes, or have no hash."""
+
+        class Equal:
+            __hash__ = None
+
+            def __init__(self, value):
+                self.value = value
+
+            def __eq__(self, other):
+                return True
+
+            def __await__(self):
+                return give(self.value).__await__()
+
+        once = Equal(1)
+        assert await try_gather(once, Equal(2), once) == [1, 2, 1]
+        assert await try_gather(Equal(3), Equal(4)) == [3, 4]
+
     async def test_the_same_awaitable_twice_runs_once_and_fills_both_slots(self):
         """A coroutine, an awaitable, a task and a future."""
         calls = []

@@ -238,11 +238,14 @@ class TestHeartbeat:
             await feed()
         assert starts == [0, 1, 2]
 
-    async def test_a_hung_attempt_never_counts_as_stable(self, caplog):
+    @pytest.mark.parametrize("reset_after", [50, 0])
+    async def test_a_hung_attempt_never_counts_as_stable(self, reset_after, caplog):
         """Its time shows nothing: the delays grow, and the limit is reached."""
         service = Beating(*[9] * 100)
         with record_events() as events, pytest.raises(Hung):
-            await supervised(heartbeat=10, delays=[0, 100], reset_after=50, max_restarts=2, name="feed")(service)()
+            await supervised(
+                heartbeat=10, delays=[0, 100], reset_after=reset_after, max_restarts=2, name="feed"
+            )(service)()
 
         assert service.started == [0, 910, 1920]
         [gave_up] = [event for event in events if isinstance(event, GaveUp)]

@@ -133,11 +133,8 @@ async def impatiently(
         task = current_task(loop)
         if task is None:
             raise RuntimeError(_NO_TASK)
-        if type(aw) is not COROUTINE:
-            # A task that is done cannot be asked any more what it ran.
-            name = name or stacks.name_of(aw)
-            if asyncio.isfuture(cast(object, aw)):
-                check_foreign("the awaited future", cast("asyncio.Future[Any]", aw), loop)
+        if type(aw) is not COROUTINE and asyncio.isfuture(cast(object, aw)):
+            check_foreign("the awaited future", cast("asyncio.Future[Any]", aw), loop)
         # This is what a quick wait costs, so it is written out: `per_loop`, and `Register.enter`.
         home: Any = loop
         try:
