@@ -249,6 +249,16 @@ class TestDrain:
         assert log == [("quick", "ended"), ("slow", "CancelledError"), ("slow", "ended")]
         assert virtual_clock.elapsed == 10
 
+    async def test_it_is_over_when_the_loop_was_blocked_beyond_its_end(self, virtual_clock):
+        """The time is up then, and more than up."""
+        asyncio.get_running_loop().call_later(4, lambda: virtual_clock.jump(virtual_clock.time() + 20))
+
+        async with task_scope(drain=10) as scope:
+            task = scope.launch(asyncio.sleep(60))
+
+        assert task.cancelled()
+        assert virtual_clock.elapsed == 24
+
     async def test_there_is_none_by_default(self, virtual_clock):
         """The block ends when its last line has run."""
         async with task_scope() as scope:

@@ -27,14 +27,16 @@ class TestChild:
             assert (child.restarts, child.state) == (0, "running")
             assert diary.since(9) == [("db", "is told"), ("db", "stops"), ("db", "starts"), ("db", "is ready")]
 
-    async def test_restart_skips_the_delay(self, diary):
-        """Of the whole group, if it waits together."""
-        async with Supervisor("shop", strategy="one_for_all") as sup:
+    @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+    async def test_restart_skips_the_delay(self, strategy, diary):
+        """Of those that it would have to wait for, too."""
+        async with Supervisor("shop", strategy=strategy) as sup:
             child = await sup.start(diary.service("db", fails=(1,), delays=[100]))
             other = await sup.start(diary.service("feed"))
             await asyncio.sleep(3)
             assert (child.state, other.state) == ("backoff", "backoff")
             await other.restart()
+            assert elapsed() == 3
             await turns()
             assert diary.since(3) == [("db", "starts"), ("feed", "starts")]
             assert (child.state, other.state) == ("running", "running")
