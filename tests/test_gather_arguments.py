@@ -269,6 +269,8 @@ class TestRefusals:
             with refused(ValueError, f"argument 2 of try_gather() was awaited or closed before: coroutine {name}"):
                 await try_gather(fresh, used)
             assert closed(fresh)
+            with refused(ValueError, f"argument 1 of try_gather() was awaited or closed before: coroutine {name}"):
+                await try_gather(used)
 
         assert not task.done()
         await cancel_and_wait(task)
