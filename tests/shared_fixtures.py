@@ -203,14 +203,14 @@ def own_waiters(monkeypatch):
 def run_suite(pytester, no_leaks):
     """Runs a test module of its own, with the plugin `async_plus.testing` switched on, and returns the outcome."""
 
-    def run(source, *args, conftest='pytest_plugins = ["async_plus.testing"]\n', mode="auto"):
+    def run(source, *args, conftest='pytest_plugins = ["async_plus.testing"]\n', mode="auto", **options):
         pytester.makeini(
             f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
             "addopts = --strict-markers -p no:cacheprovider\nfilterwarnings = error"
         )
         pytester.makeconftest(conftest)
         pytester.makepyfile(source)
-        result = pytester.runpytest_inprocess(*args)
+        result = pytester.runpytest_inprocess(*args, **options)
         # The inner suite's lost errors are logged in this process too, at the latest when the garbage goes.
         gc.collect()
         no_leaks.errors.clear()

@@ -20,8 +20,8 @@ CONFTEST = 'pytest_plugins = ["async_plus.testing"]\n'
 def run(run_suite):
     """Runs tests in a project of their own."""
 
-    def run(source, *args, conftest=CONFTEST):
-        return run_suite(f"import asyncio\nimport pytest\n\n{source}", *args, conftest=conftest)
+    def run(source, *args, conftest=CONFTEST, **options):
+        return run_suite(f"import asyncio\nimport pytest\n\n{source}", *args, conftest=conftest, **options)
 
     return run
 
@@ -274,6 +274,27 @@ class TestNoLeaks:
         result = run(source, conftest=self.AUTOUSE)
 
         result.assert_outcomes(xfailed=1)
+
+    @pytest.mark.parametrize("how", ["raise KeyboardInterrupt", "pytest.exit('enough')"])
+    @pytest.mark.parametrize("where", ["test", "fixture"])
+    def test_nor_is_one_that_was_broken_off(self, run, how, where):
+        """After Ctrl-C the earlier failures are told as ever, and the exit code is that of a run broken off."""
+        source = (
+            "def test_earlier():\n    assert 1 == 2\n\n"
+            "async def leave():\n    global task\n    task = asyncio.create_task(asyncio.sleep(60))\n"
+            f"    asyncio.sleep(1)\n    await asyncio.sleep(0)\n    {how}\n\n"
+            "@pytest.fixture\nasync def broken():\n    await leave()\n\n"
+        )
+        source += {
+            "test": "async def test_it():\n    await leave()\n",
+            "fixture": "async def test_it(broken):\n    pass\n",
+        }[where]
+        result = run(source, conftest=self.AUTOUSE, no_reraise_ctrlc=True)
+
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["* test_earlier *", "E * assert 1 == 2"])
+        result.stdout.no_fnmatch_line("*the test left tasks running*")
 
     def test_a_task_that_is_about_to_end_is_no_leak(self, run):
         """It was cancelled by the last line, and has not been told yet."""

@@ -118,6 +118,20 @@ def wants_virtual_time(item: pytest.Item) -> bool:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let `no_leaks` not judge a test that Ctrl-C or pytest.exit() has broken off.
+
+    There is no report of it, and its fixtures end when the whole run does, where one more failure would cost the user
+    the reports of all earlier ones.
+    """
+    try:
+        return (yield)
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        item.stash[failed] = True
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -45,7 +45,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
 
     Looked at after all other fixtures are gone: tasks of this loop that still run; records of level ERROR on the
     logger ``asyncio`` and coroutines never awaited, once garbage is collected. The count of ``cancelling()`` of
-    the test's own task must be as before. A test that failed is not judged a second time. (In a test that is marked
+    the test's own task must be as before. A test that failed is not judged a second time, nor is one that was broken
+    off by Ctrl-C. (In a test that is marked
     ``anyio``, or belongs to a `unittest.TestCase`, tasks are looked for at the end of the test itself, with its
     fixtures still there; on trio not at all.)
 
