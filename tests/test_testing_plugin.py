@@ -52,6 +52,30 @@ class TestLoops:
         result.assert_outcomes(passed=3)
         result.stdout.fnmatch_lines(["*::test_plain PASSED*", "*::test_marked PASSED*", "*::test_with_fixture PASSED*"])
 
+    @pytest.mark.parametrize("scope", ["session", "module", "class", "function"])
+    @pytest.mark.parametrize("by", ["mark", "fixture"])
+    def test_fixtures_of_wider_scopes_see_the_real_clocks(self, run, scope, by):
+        """They are set up once for many tests, and may wait on a loop of their own. Those of the test see its time."""
+        mark, clock = ("@pytest.mark.virtual_time\n", "") if by == "mark" else ("", "virtual_clock, ")
+        result = run(
+            f"import time\n@pytest.fixture(scope='{scope}')\ndef db():\n    return time.monotonic(), time.time()\n\n"
+            f"{mark}async def test_it({clock}db):\n"
+            f"    assert all((seen == 86400) is {scope == 'function'} for seen in db)\n"
+            "    assert time.monotonic() == 86400\n"
+        )
+
+        result.assert_outcomes(passed=1)
+
+    @pytest.mark.parametrize("fixture", ["", "db"])
+    def test_a_marked_test_may_have_only_fixtures_of_wider_scopes(self, run, fixture):
+        """Or none at all."""
+        result = run(
+            "import time\n@pytest.fixture(scope='session', autouse=True)\ndef db():\n    return time.time()\n\n"
+            f"@pytest.mark.virtual_time\nasync def test_it({fixture}):\n    assert time.time() == 86400\n"
+        )
+
+        result.assert_outcomes(passed=1)
+
     def test_the_projects_own_choice_of_loops_goes_first(self, run):
         """A conftest.py with the hook decides, and may name the virtual loop itself."""
         conftest = (
@@ -86,6 +110,17 @@ class TestLoops:
 
         result.assert_outcomes(errors=1)
         result.stdout.fnmatch_lines(["E * RuntimeError: virtual_clock needs an async test on a VirtualClockLoop, *"])
+
+    def test_a_doctest_in_a_marked_module_has_real_time(self, run):
+        """The mark is meant for the test functions there."""
+        result = run(
+            "pytestmark = pytest.mark.virtual_time\n\n"
+            "def now():\n    \"\"\"\n    >>> import time\n    >>> time.time() > 1e9\n    True\n    \"\"\"\n\n"
+            "async def test_it():\n    await asyncio.sleep(3600)\n",
+            "--doctest-modules",
+        )
+
+        result.assert_outcomes(passed=2)
 
     def test_a_marked_parameter_leaves_the_others_alone(self, run):
         """The loop is chosen for the test as a whole. One parameter cannot have another, and is told so, alone."""
@@ -252,6 +287,19 @@ class TestNoLeaks:
             "async def test_it(server):\n    pass\n"
         )
         result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=1)
+
+    @pytest.mark.parametrize("asked", ["server, no_leaks", "no_leaks, server", "db, server, no_leaks"])
+    def test_it_looks_when_all_other_fixtures_are_gone(self, run, asked):
+        """Whatever the order they are asked for in: a fixture may end what its test has made with it."""
+        source = (
+            "@pytest.fixture(scope='session')\ndef db():\n    pass\n\n"
+            "@pytest.fixture\nasync def server():\n    tasks = []\n    yield tasks\n"
+            "    tasks[0].cancel()\n    await asyncio.wait(tasks)\n\n"
+            f"async def test_it({asked}):\n    server.append(asyncio.create_task(asyncio.sleep(60), name='conn'))\n"
+        )
+        result = run(source)
 
         result.assert_outcomes(passed=1)
 

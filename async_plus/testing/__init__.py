@@ -43,7 +43,7 @@ try:
 
     # pytest finds the fixtures here, those that others are made of too.
     from async_plus.testing.clock import VirtualClock, VirtualClockLoop, virtual_clock
-    from async_plus.testing.items import failed
+    from async_plus.testing.items import failed, set_up_first
     from async_plus.testing.leaks import Leaks, no_leaks
     from async_plus.testing.leaks import _no_tasks_left as _no_tasks_left
     from async_plus.testing.timeouts import look_before_alarm, section_of, snapshot_on_timeout
@@ -105,11 +105,13 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Freeze the clocks for a test that is marked, too."""
-    names: list[str] = getattr(item, "fixturenames", [])
-    if item.get_closest_marker("virtual_time") and "virtual_clock" not in names:
-        # In a list of its own, since that one belongs to all parameters of the test.
-        item.fixturenames = ["virtual_clock", *names]  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # of functions only
+    """Freeze the clocks for a test that is marked, too, and have `no_leaks` look when the other fixtures are gone."""
+    if not isinstance(item, pytest.Function):  # a doctest, say
+        return
+    if "no_leaks" in item.fixturenames:
+        set_up_first(item, "no_leaks")
+    if item.get_closest_marker("virtual_time") and "virtual_clock" not in item.fixturenames:
+        set_up_first(item, "virtual_clock")
 
 
 def wants_virtual_time(item: pytest.Item) -> bool:

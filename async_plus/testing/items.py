@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["coroutine_test", "failed", "is_of_anyio", "is_of_unittest"]
+__all__ = ["coroutine_test", "failed", "is_of_anyio", "is_of_unittest", "set_up_first"]
 
 failed = pytest.StashKey[bool]()
 
@@ -34,3 +34,16 @@ def is_of_unittest(item: Any) -> bool:
     unittest = sys.modules.get("unittest")
     cls = getattr(item, "cls", None)
     return unittest is not None and isinstance(cls, type) and issubclass(cls, unittest.TestCase)
+
+
+def set_up_first(item: Any, name: str) -> None:
+    """Have the test set up the fixture *name* before all others that are its own, and so end it after them.
+
+    Those of a wider scope stay in front, as pytest sorts them: they belong to other tests as well, and must not see
+    clocks that stand still for this one.
+    """
+    scopes = {name: known[-1].scope for name, known in item._fixtureinfo.name2fixturedefs.items()}
+    others = [other for other in item.fixturenames if other != name]
+    at = next((i for i, other in enumerate(others) if scopes.get(other, "function") == "function"), len(others))
+    # In a list of its own, since that one belongs to all parameters of the test.
+    item.fixturenames = [*others[:at], name, *others[at:]]
