@@ -10,6 +10,7 @@ from pathlib import Path
 import freezegun  # noqa: F401  # loaded here for good: the inner runs unload what they are the first to load
 import pytest
 from loops import factories
+from tools import RUN_TWICE
 
 from async_plus.testing import VirtualClockLoop
 
@@ -312,6 +313,17 @@ class TestNoLeaks:
         result = run(source, conftest=self.AUTOUSE)
 
         result.assert_outcomes(failed=1)
+
+    def test_a_test_that_is_run_once_more_is_judged_anew(self, run):
+        """Its first failure excuses nothing that its second run leaves behind."""
+        source = (
+            "runs = 0\n\nasync def test_it():\n    global runs\n    runs += 1\n    assert runs == 2\n"
+            "    asyncio.create_task(asyncio.sleep(60), name='poller')\n    await asyncio.sleep(0)\n"
+        )
+        result = run(source, conftest=self.AUTOUSE + RUN_TWICE)
+
+        result.assert_outcomes(passed=1, failed=1, errors=1)
+        result.stdout.fnmatch_lines(["the test left tasks running: 'poller' *"])
 
     def test_nor_is_one_that_fails_as_it_should(self, run):
         """An xfail is a failure too, though pytest counts it as none."""

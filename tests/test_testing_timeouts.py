@@ -9,6 +9,7 @@ import sys
 import freezegun  # noqa: F401  # loaded here for good: the inner runs unload what they are the first to load
 import pytest
 import trio  # noqa: F401
+from tools import RUN_TWICE
 
 SECTION = "*- async_plus snapshot -*"
 
@@ -33,8 +34,8 @@ def ring_when_idle():
 def run(run_suite):
     """Runs tests, most of which hang, in a project of their own."""
 
-    def run(source, *args, mode="auto", prelude=HANGING):
-        return run_suite(f"import asyncio\nimport signal\nimport pytest\n{prelude}{source}", *args, mode=mode)
+    def run(source, *args, mode="auto", prelude=HANGING, **options):
+        return run_suite(f"import asyncio\nimport signal\nimport pytest\n{prelude}{source}", *args, mode=mode, **options)
 
     return run
 
@@ -109,6 +110,30 @@ class TestSnapshotOnTimeout:
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines([SECTION, "*'worker' (job) parked on Event.wait"])
 
+    def test_what_is_shown_is_not_shown_again(self, run):
+        """Neither for what fails while the same test is torn down, nor when it is run once more."""
+        conftest = 'pytest_plugins = ["async_plus.testing"]\n' + RUN_TWICE
+        result = run(
+            "runs = 0\n\n@pytest.fixture\ndef server():\n    yield\n    assert runs == 2\n\n"
+            "async def test_it(snapshot_on_timeout, server):\n    global runs\n    runs += 1\n"
+            "    raise TimeoutError if runs == 1 else ValueError\n",
+            conftest=conftest,
+        )
+
+        result.assert_outcomes(failed=2, errors=1)
+        result.stdout.fnmatch_lines_random(["E * TimeoutError", SECTION, "E * assert 1 == 2", "E * ValueError"])
+        assert result.stdout.str().count("async_plus snapshot") == 1
+
+    def test_what_an_expected_failure_had_to_show_is_not_shown_for_a_later_one(self, run):
+        """An xfail shows nothing, and what fails after it is something else."""
+        result = run(
+            "@pytest.fixture\ndef server():\n    yield\n    assert False\n\n"
+            "@pytest.mark.xfail(raises=TimeoutError)\nasync def test_it(snapshot_on_timeout, server):\n    raise TimeoutError\n"
+        )
+
+        result.assert_outcomes(xfailed=1, errors=1)
+        result.stdout.no_fnmatch_line(SECTION)
+
     @pytest.mark.parametrize("with_fixture", [True, False])
     def test_a_deadlock_on_the_virtual_clock_is_shown(self, run, with_fixture):
         """Asking for the virtual clock is enough: there, a deadlock is how a test runs out of time."""
@@ -157,6 +182,21 @@ class TestSnapshotOnTimeout:
         assert sum(result.parseoutcomes().get(kind, 0) for kind in ("failed", "error", "errors")) >= 1
         result.stdout.fnmatch_lines([SECTION, "*parked on*", "*:6 in job"])
         result.stdout.fnmatch_lines(["E * Failed: Timeout (>3600.0s) from pytest-timeout."])
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGALRM on Windows")
+    def test_an_alarm_of_the_users_own_is_left_alone(self, run):
+        """pytest-timeout's method "thread" sets none, and then theirs is what it was."""
+        result = run(
+            "def theirs(signum, frame):\n    pass\n\n"
+            "@pytest.fixture(scope='module', autouse=True)\ndef handler():\n"
+            "    before = signal.signal(signal.SIGALRM, theirs)\n    yield\n    signal.signal(signal.SIGALRM, before)\n\n"
+            "@pytest.mark.parametrize('n', [1, 2])\ndef test_it(snapshot_on_timeout, n):\n"
+            "    assert signal.getsignal(signal.SIGALRM) is theirs\n",
+            "--timeout=3600",
+            "--timeout-method=thread",
+        )
+
+        result.assert_outcomes(passed=2)
 
     def test_an_alarm_outside_of_a_loop_shows_nothing(self, run):
         """There are no tasks to look at."""

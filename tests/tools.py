@@ -247,3 +247,15 @@ class Numberlike:
 
 
 Integral.register(Numberlike)
+
+
+# Of a conftest.py: runs each test twice, as plugins do that give a failed test one more chance.
+RUN_TWICE = """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    runtestprotocol(item, nextitem=nextitem)
+    item._initrequest()
+    runtestprotocol(item, nextitem=nextitem)
+    return True
+"""

@@ -46,7 +46,7 @@ try:
     from async_plus.testing.items import failed, set_up_first
     from async_plus.testing.leaks import Leaks, no_leaks
     from async_plus.testing.leaks import _no_tasks_left as _no_tasks_left
-    from async_plus.testing.timeouts import look_before_alarm, section_of, snapshot_on_timeout
+    from async_plus.testing.timeouts import look_before_alarm, snapshot_on_timeout, take_section
 except ModuleNotFoundError as exc:
     if exc.name != "pytest_asyncio":
         raise
@@ -133,6 +133,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         raise
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget the last run of a test that is run once more."""
+    item.stash[failed] = False
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -142,7 +148,8 @@ def pytest_runtest_makereport(
     # An xfail that fails as it should counts as skipped by now.
     has_failed = report.failed or (call.excinfo is not None and hasattr(report, "wasxfail"))
     item.stash[failed] = item.stash.get(failed, False) or has_failed
-    if call.excinfo is not None and report.failed and (seen := section_of(item, call.excinfo.value)):
+    seen = take_section(item, call.excinfo)
+    if report.failed and seen:
         report.sections.append(("async_plus snapshot", seen))
     return report
 

@@ -13,7 +13,7 @@ import pytest
 
 from async_plus.testing.items import coroutine_test
 
-__all__ = ["keep_snapshot", "look_before_alarm", "section_of", "snapshot_on_timeout"]
+__all__ = ["keep_snapshot", "look_before_alarm", "snapshot_on_timeout", "take_section"]
 
 _snapshot = pytest.StashKey[str]()
 
@@ -104,9 +104,11 @@ def keep_snapshot(exc: BaseException, loop: asyncio.AbstractEventLoop) -> None:
 
 def look_before_alarm(item: pytest.Item) -> Generator[None, object, object]:
     """Have the signal by which pytest-timeout ends *item* look at the tasks first, if the test asks for it."""
+    before = _alarm()
     result = yield
-    alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
-    if callable(alarm) and "snapshot_on_timeout" in getattr(item, "fixturenames", ()):
+    alarm = _alarm()
+    # With the method "thread" it is still the user's own.
+    if alarm is not before and callable(alarm) and "snapshot_on_timeout" in getattr(item, "fixturenames", ()):
         end = alarm
 
         def look_and_end(signum: int, frame: FrameType | None) -> None:
@@ -119,6 +121,13 @@ def look_before_alarm(item: pytest.Item) -> Generator[None, object, object]:
     return result
 
 
-def section_of(item: pytest.Item, exc: BaseException) -> str:
-    """Return what the tasks were doing when *item* failed by *exc* because its time was up, "" if it was not."""
-    return vars(exc).get(_KEPT) or item.stash.get(_snapshot, "")
+def _alarm() -> object:
+    return signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
+
+
+def take_section(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException] | None) -> str:
+    """Return what the tasks were doing when *item* failed because its time was up, "" if it was not, and forget it."""
+    kept = None if excinfo is None else vars(excinfo.value).get(_KEPT)
+    # Whether it is shown or not: what fails after this phase of the test, or when it is run once more, is something else.
+    seen, item.stash[_snapshot] = item.stash.get(_snapshot, ""), ""
+    return kept or seen
