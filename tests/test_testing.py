@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import hashlib
 import selectors
@@ -276,6 +277,63 @@ class TestDeadlock:
         assert await asyncio.to_thread(forever) == (
             "deadlock on the virtual clock: no timer is set, and every task waits: (there is no task at all)"
         )
+
+
+    # The twin on uvloop leaves them to whoever closes it.
+    @pytest.mark.asyncio(loop_factories=["default", "debug", "eager"])
+    @virtual
+    async def test_a_task_that_ignores_its_end_is_given_a_minute(self):
+        """Then the error is told all the same, and the loop can be used again."""
+        loop = type(asyncio.get_running_loop())()
+
+        async def ignore():
+            for _ in range(2):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+        def whole_run():
+            task = loop.create_task(ignore())
+            with pytest.raises(RuntimeError, match="deadlock on the virtual clock"):
+                loop.run_until_complete(task)
+            task.cancel()
+            loop.run_until_complete(task)
+            loop.close()
+            return loop.clock.elapsed
+
+        assert await asyncio.to_thread(whole_run) == 60
+
+    @virtual
+    async def test_a_future_that_nobody_resolves_is_a_deadlock(self):
+        """It has no task that could be ended."""
+        loop = type(asyncio.get_running_loop())()
+
+        def whole_run():
+            with pytest.raises(RuntimeError, match="there is no task at all"):
+                loop.run_until_complete(loop.create_future())
+            loop.close()
+
+        await asyncio.to_thread(whole_run)
+
+    @virtual
+    async def test_an_error_of_the_programs_own_ends_no_other_task(self):
+        """Only a deadlock ends what the run has started."""
+        loop = type(asyncio.get_running_loop())()
+
+        async def start_and_fail():
+            nonlocal task
+            task = asyncio.create_task(asyncio.sleep(1, "slept"))
+            raise RuntimeError("of its own")
+
+        task = None
+
+        def whole_run():
+            with pytest.raises(RuntimeError, match="of its own"):
+                loop.run_until_complete(start_and_fail())
+            slept = loop.run_until_complete(task)
+            loop.close()
+            return slept
+
+        assert await asyncio.to_thread(whole_run) == "slept"
 
 
 class TestRecordEvents:

@@ -180,6 +180,26 @@ class TestLoops:
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(["E * RuntimeError: deadlock on the virtual clock: *:6 in test_it on Event.wait"])
 
+    def test_a_test_that_deadlocked_is_over_for_the_next_one(self, run):
+        """On a loop that they share, its tasks have ended by then, with their cleanup. Those of wider fixtures go on."""
+        result = run(
+            "import pytest_asyncio\n"
+            "pytestmark = [pytest.mark.virtual_time, pytest.mark.asyncio(loop_scope='module')]\n"
+            "ended = []\n\n"
+            "async def work(name, queue):\n    try:\n        await queue.get()\n    finally:\n"
+            "        await asyncio.sleep(1)\n        ended.append(name)\n\n"
+            "@pytest_asyncio.fixture(scope='module', loop_scope='module')\nasync def queue():\n"
+            "    server = asyncio.create_task(asyncio.Event().wait())\n    queue = asyncio.Queue()\n    yield queue\n"
+            "    assert not server.done()\n    server.cancel()\n\n"
+            "async def test_hangs(queue):\n    task = asyncio.create_task(work('task', queue))\n"
+            "    await work('test', queue)\n\n"
+            "async def test_next(queue):\n    assert sorted(ended) == ['task', 'test']\n"
+            "    queue.put_nowait(1)\n    await asyncio.sleep(2)\n    assert queue.qsize() == 1\n"
+        )
+
+        result.assert_outcomes(failed=1, passed=1)
+        result.stdout.fnmatch_lines(["E * RuntimeError: deadlock on the virtual clock: *"])
+
     def test_durations_are_real(self, run):
         """Virtual hours do not show up in pytest's own report of slow tests."""
         result = run("async def test_it(virtual_clock):\n    await asyncio.sleep(7200)\n", "--durations=1", "-vv")

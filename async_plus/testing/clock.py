@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import selectors
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import pytest
@@ -27,6 +27,9 @@ _Args = TypeVarTuple("_Args")
 # One day after the epoch: near enough that a float still tells nanoseconds apart, far enough from zero that
 # `start + timeout` is exact for every timeout a loop passes to its selector (it caps them at one day).
 _START = 86_400.0
+
+# Virtual seconds that the tasks of a run have to end in after a deadlock. With a timer set, it cannot become another one.
+_TO_END = 60.0
 
 # Real seconds: between looks at an executor's threads, and for bytes to cross the loopback interface.
 _THREAD_POLL = 0.01
@@ -89,19 +92,40 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     of your own are not waited for: the loop cannot know that something is to come from them.
 
     When every task waits and no timer is set, nothing could ever happen again: the loop then raises a RuntimeError
-    that names the tasks and where each is parked.
+    that names the tasks and where each is parked. It comes out of `run_until_complete` when all tasks that this run has
+    started are cancelled and have ended, so that none of them lives on where tests share a loop.
 
     .. versionadded:: 1.0
     """
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
+        self._deadlock: RuntimeError | None = None
         self._threads_at_work = 0
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self.clock.time()
+
+    def run_until_complete(self, future: Generator[Any, None, _T] | Awaitable[_T]) -> _T:
+        """Run the loop until *future* is done, and end all that this run has started if nothing can happen any more."""
+        before = asyncio.all_tasks(self)
+        try:
+            return super().run_until_complete(future)
+        except RuntimeError as exc:
+            if exc is self._deadlock:
+                # The task that was to be run may be older: asyncio.Runner makes it before.
+                self._end({task for task in asyncio.all_tasks(self) if task is future or task not in before})
+            raise
+        finally:
+            self._deadlock = None
+
+    def _end(self, tasks: set[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            super().run_until_complete(asyncio.wait(tasks, timeout=_TO_END))
 
     def wake_up_soon(self) -> bool:
         """Whether a thread at work will wake this loop, so that time must wait for it."""
@@ -146,7 +170,8 @@ class _JumpingSelector(selectors.DefaultSelector):
         if len(self.get_map()) > 1 and (events := super().select(patience)):
             return events
         if timeout is None:
-            raise deadlock(self._loop)
+            self._loop._deadlock = deadlock(self._loop)
+            raise self._loop._deadlock
         clock = self._loop.clock
         clock.jump(clock.time() + timeout)
         return []
