@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import hashlib
+import math
 import selectors
 import socket
 import subprocess
@@ -164,6 +165,30 @@ class TestVirtualClock:
             await asyncio.sleep(60)
             assert datetime.datetime.now() == datetime.datetime(2030, 1, 1, 0, 1)
 
+    async def test_the_own_frozen_clock_goes_on_under_a_date_of_the_tests(self, virtual_clock):
+        """Behind that date, however deep, the clocks are where the loop is. Only the innermost date has moved."""
+        with freezegun.freeze_time("2030-01-01"):
+            with freezegun.freeze_time("2040-01-01"):
+                await asyncio.sleep(100)
+            assert datetime.datetime.now() == datetime.datetime(2030, 1, 1)
+            await asyncio.sleep(10)
+            assert datetime.datetime.now() == datetime.datetime(2030, 1, 1, 0, 0, 10)
+
+        assert time.monotonic() == time.time() == virtual_clock.time() == DAY + 110
+
+    async def test_another_loops_time_moves_no_clock_of_the_tests(self, virtual_clock):
+        """They belong to the loop on which it runs."""
+        other = type(asyncio.get_running_loop())()
+
+        def run():
+            other.run_until_complete(asyncio.sleep(50))
+            other.close()
+
+        await asyncio.to_thread(run)
+
+        assert other.time() == DAY + 50
+        assert time.monotonic() == virtual_clock.time() == DAY
+
     async def test_an_error_in_a_timer_goes_to_the_exception_handler(self, virtual_clock, no_leaks):
         """A timer callback that raises is reported as on a real loop, and the loop goes on."""
         asyncio.get_running_loop().call_later(1, lambda: 1 / 0)
@@ -191,6 +216,33 @@ class TestVirtualClock:
         clock.jump(clock.time() + 5)
 
         assert clock.elapsed == 5
+
+    @pytest.mark.parametrize(
+        ("when", "error", "message"),
+        [
+            ("1", TypeError, "when must be a number of seconds, got str"),
+            (None, TypeError, "when must be a number of seconds, got NoneType"),
+            (True, TypeError, "when must be a number of seconds, got bool True"),
+            (math.nan, ValueError, "when must be a finite number of seconds >= 0, got nan"),
+            (math.inf, ValueError, "when must be a finite number of seconds >= 0, got inf"),
+            (-1, ValueError, "when must be a finite number of seconds >= 0, got -1"),
+            (
+                60,
+                ValueError,
+                "when must not be before the clock's own time, 86400, got 60 "
+                "(to go on by some seconds, add them to time())",
+            ),
+        ],
+    )
+    def test_a_time_that_cannot_be_gone_on_to_is_refused(self, when, error, message):
+        """No clock has moved then."""
+        clock = VirtualClock()
+
+        with pytest.raises(error) as caught:
+            clock.jump(when)
+
+        assert str(caught.value) == message
+        assert clock.elapsed == 0
 
     @virtual
     async def test_a_loop_runs_again_after_an_earlier_run(self):

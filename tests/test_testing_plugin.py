@@ -158,6 +158,17 @@ class TestLoops:
 
         result.assert_outcomes(passed=2)
 
+    def test_the_loop_of_fixtures_moves_no_clock_of_the_test(self, run):
+        """It may be another one, where tests share theirs."""
+        result = run(
+            "import time\n@pytest.fixture\nasync def server(virtual_clock):\n    await asyncio.sleep(50)\n\n"
+            "@pytest.mark.asyncio(loop_scope='class')\nclass TestIt:\n"
+            "    async def test_it(self, virtual_clock, server):\n        await asyncio.sleep(10)\n"
+            "        assert time.monotonic() == virtual_clock.time() == 86410\n"
+        )
+
+        result.assert_outcomes(passed=1)
+
     def test_a_test_case_brings_its_own_loop(self, run):
         """Its clock cannot be another's, so it is told what to do instead."""
         result = run(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import pytest
 
+from async_plus._checks import seconds
 from async_plus.testing.items import is_of_anyio, is_of_unittest
 from async_plus.testing.loops import loop_of
 from async_plus.testing.timeouts import keep_snapshot
@@ -27,6 +28,7 @@ _Args = TypeVarTuple("_Args")
 # One day after the epoch: near enough that a float still tells nanoseconds apart, far enough from zero that
 # `start + timeout` is exact for every timeout a loop passes to its selector (it caps them at one day).
 _START = 86_400.0
+_EPOCH = datetime.datetime(1970, 1, 1)
 
 # Virtual seconds that the tasks of a run have to end in after a deadlock. With a timer set, it cannot become another one.
 _TO_END = 60.0
@@ -62,13 +64,46 @@ class VirtualClock:
         return self._now
 
     def jump(self, when: float) -> None:
-        """Go on to *when*, and take the frozen clocks of the process along. Loops call this, tests rarely should."""
+        """Go on to *when*, and take the frozen clocks of the process along. Loops call this, tests rarely should.
+
+        Raises:
+            TypeError: *when* is no number.
+            ValueError: It is before `time`, or infinite.
+        """
+        when = seconds("when", when)
+        if when < self._now:
+            fix = "to go on by some seconds, add them to time()"
+            raise ValueError(f"when must not be before the clock's own time, {self._now:g}, got {when:g} ({fix})")
         step = _microseconds(when) - _microseconds(self._now)
         self._now = when
         # Not imported by us: if nobody froze anything, there is nothing to move.
         if freezer := sys.modules.get("freezegun.api"):
-            for frozen in freezer.freeze_factories[-1:]:
-                frozen.tick(datetime.timedelta(microseconds=step))
+            self._take_along(freezer.freeze_factories, step)
+
+    def _take_along(self, frozen: list[Any], step: int) -> None:
+        held_by, held = _held_by[-1] if _held_by else (self, None)
+        # Another loop may run meanwhile, a fixture's for example. The clocks are not its own.
+        if held_by is not self:
+            return
+        if held is not None:
+            # However deep the test has frozen its own date on top of it:
+            #
+            #     with freezegun.freeze_time("2030-01-01"):
+            #         await asyncio.sleep(100)
+            #     time.monotonic()   # is what the loop says, here too
+            held.move_to(_date(self._now))
+        for innermost in frozen[-1:]:
+            if innermost is not held:
+                innermost.tick(datetime.timedelta(microseconds=step))
+
+
+# The virtual clocks to which those of the process are frozen, each with what freezegun calls its factory. Nearly always
+# there is one at most: more than one if a test runs a whole test suite in its own process.
+_held_by: list[tuple[VirtualClock, Any]] = []
+
+
+def _date(when: float) -> datetime.datetime:
+    return _EPOCH + datetime.timedelta(microseconds=_microseconds(when))
 
 
 def _microseconds(when: float) -> int:
@@ -237,6 +272,9 @@ def _frozen(clock: VirtualClock) -> Generator[None, None, None]:
     ignored = freezegun.config.settings.default_ignore_list
     if "_pytest.timing" not in ignored:
         freezegun.configure(extend_ignore_list=["_pytest.timing"])
-    start = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=_microseconds(clock.time()))
-    with freezegun.freeze_time(start):
-        yield
+    with freezegun.freeze_time(_date(clock.time())) as frozen:
+        _held_by.append((clock, frozen))
+        try:
+            yield
+        finally:
+            _held_by.pop()
