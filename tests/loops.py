@@ -103,7 +103,8 @@ if uvloop is not None:
 
         def call_at(self, when, callback, *args, context=None):
             timer = asyncio.TimerHandle(when, callback, args, self, context)
-            heapq.heappush(self._timers, (when, next(self._serial), timer))
+            if when != math.inf:  # it never comes
+                heapq.heappush(self._timers, (when, next(self._serial), timer))
             return timer
 
         def _timer_handle_cancelled(self, timer):

@@ -331,6 +331,38 @@ class TestDeadlock:
         )
 
 
+    @virtual
+    async def test_a_timer_at_infinity_is_none(self):
+        """It never comes, so there is nothing to jump to. Whoever waits for it waits for ever."""
+        factory = type(asyncio.get_running_loop())
+
+        async def wait():
+            await asyncio.sleep(math.inf)
+
+        def whole_run():
+            with asyncio.Runner(loop_factory=factory) as runner:
+                loop = runner.get_loop()
+                task = loop.create_task(wait(), name="waiter")
+                with pytest.raises(RuntimeError) as caught:
+                    loop.run_until_complete(task)
+                return str(caught.value), loop.clock.elapsed
+
+        text, elapsed = await asyncio.to_thread(whole_run)
+
+        assert text.startswith("deadlock on the virtual clock: no timer is set, and every task waits: 'waiter' at ")
+        assert elapsed == 0
+
+    @virtual
+    async def test_a_time_limit_at_infinity_is_none_either(self, virtual_clock):
+        """It can be set, changed and cancelled like any other."""
+        async with asyncio.timeout(math.inf) as limit:
+            await asyncio.sleep(1)
+            limit.reschedule(asyncio.get_running_loop().time() + 5)
+            limit.reschedule(math.inf)
+            await asyncio.sleep(10)
+
+        assert virtual_clock.elapsed == 11
+
     # The twin on uvloop leaves them to whoever closes it.
     @pytest.mark.asyncio(loop_factories=["default", "debug", "eager"])
     @virtual

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import datetime
+import math
 import selectors
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -142,6 +144,18 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self.clock.time()
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Args], object],
+        *args: *_Args,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Run *callback* when the time is *when*. Infinity never comes, so it is no time to jump to."""
+        if when == math.inf:
+            return asyncio.TimerHandle(when, callback, args, self, context)
+        return super().call_at(when, callback, *args, context=context)
 
     def run_until_complete(self, future: Generator[Any, None, _T] | Awaitable[_T]) -> _T:
         """Run the loop until *future* is done, and end all that this run has started if nothing can happen any more."""
