@@ -192,7 +192,7 @@ class TestLoops:
         result.stdout.fnmatch_lines(["E * RuntimeError: deadlock on the virtual clock: *:6 in test_it on Event.wait"])
 
     def test_a_test_that_deadlocked_is_over_for_the_next_one(self, run):
-        """On a loop that they share, its tasks have ended by then, with their cleanup. Those of wider fixtures go on."""
+        """On a loop that they share, its tasks have ended, with their cleanup. Those of wider fixtures go on."""
         result = run(
             "import pytest_asyncio\n"
             "pytestmark = [pytest.mark.virtual_time, pytest.mark.asyncio(loop_scope='module')]\n"
@@ -310,6 +310,47 @@ class TestNoLeaks:
         result = run(source, "-W", "default", conftest=self.AUTOUSE)
 
         result.assert_outcomes(passed=1, warnings=1)
+
+    @pytest.mark.parametrize(
+        "off",
+        [
+            "logging.config.dictConfig({'version': 1, 'root': {'level': 'INFO'}})",
+            "logging.config.dictConfig({'version': 1, 'loggers': {'asyncio': {'level': 'CRITICAL'}}})",
+            "logging.disable()",
+            "logging.getLogger('asyncio').setLevel(logging.CRITICAL)",
+        ],
+    )
+    def test_an_error_is_found_while_asyncios_logger_is_off(self, run, off):
+        """It is lost all the same. The logger itself stays as the code under test has set it."""
+        source = (
+            "import logging.config\n\nasync def crash():\n    raise ZeroDivisionError\n\n"
+            "@pytest.fixture(autouse=True)\ndef as_before():\n    logger = logging.getLogger('asyncio')\n    yield\n"
+            "    logging.disable(logging.NOTSET)\n    logger.disabled = False\n    logger.setLevel(logging.NOTSET)\n\n"
+            f"async def test_it(capsys):\n    logging.lastResort.setLevel('DEBUG')\n    {off}\n"
+            "    asyncio.create_task(crash())\n    await asyncio.sleep(0)\n    await asyncio.sleep(0)\n"
+            "    import gc\n    gc.collect()\n    logging.getLogger('asyncio').warning('warned')\n"
+            "    assert capsys.readouterr().err == ''\n"
+        )
+        before = dict(vars(logging.getLogger("asyncio")))
+
+        result = run(source, "-p", "no:logging", conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=1, errors=1)
+        result.stdout.fnmatch_lines(["asyncio reported: Task exception was never retrieved"])
+        assert vars(logging.getLogger("asyncio")).keys() == before.keys()
+
+    def test_an_error_that_the_project_filters_out_is_no_leak(self, run):
+        """It has said so itself, by a filter of the logger, and goes on to get all other records."""
+        source = (
+            "import logging\n\nasync def test_it(caplog):\n    logger = logging.getLogger('asyncio')\n"
+            "    logger.addFilter(expected := lambda record: record.getMessage() != 'expected')\n"
+            "    asyncio.get_running_loop().call_exception_handler({'message': 'expected'})\n"
+            "    logger.warning('other')\n    logger.removeFilter(expected)\n"
+            "    assert caplog.messages == ['other']\n"
+        )
+        result = run(source, conftest=self.AUTOUSE)
+
+        result.assert_outcomes(passed=1)
 
     def test_tasks_of_other_fixtures_are_no_leaks(self, run):
         """A fixture may keep a task for its test, as long as it ends it."""

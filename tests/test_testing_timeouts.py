@@ -35,7 +35,8 @@ def run(run_suite):
     """Runs tests, most of which hang, in a project of their own."""
 
     def run(source, *args, mode="auto", prelude=HANGING, **options):
-        return run_suite(f"import asyncio\nimport signal\nimport pytest\n{prelude}{source}", *args, mode=mode, **options)
+        source = f"import asyncio\nimport signal\nimport pytest\n{prelude}{source}"
+        return run_suite(source, *args, mode=mode, **options)
 
     return run
 
@@ -128,7 +129,8 @@ class TestSnapshotOnTimeout:
         """An xfail shows nothing, and what fails after it is something else."""
         result = run(
             "@pytest.fixture\ndef server():\n    yield\n    assert False\n\n"
-            "@pytest.mark.xfail(raises=TimeoutError)\nasync def test_it(snapshot_on_timeout, server):\n    raise TimeoutError\n"
+            "@pytest.mark.xfail(raises=TimeoutError)\n"
+            "async def test_it(snapshot_on_timeout, server):\n    raise TimeoutError\n"
         )
 
         result.assert_outcomes(xfailed=1, errors=1)
@@ -189,7 +191,8 @@ class TestSnapshotOnTimeout:
         result = run(
             "def theirs(signum, frame):\n    pass\n\n"
             "@pytest.fixture(scope='module', autouse=True)\ndef handler():\n"
-            "    before = signal.signal(signal.SIGALRM, theirs)\n    yield\n    signal.signal(signal.SIGALRM, before)\n\n"
+            "    before = signal.signal(signal.SIGALRM, theirs)\n    yield\n"
+            "    signal.signal(signal.SIGALRM, before)\n\n"
             "@pytest.mark.parametrize('n', [1, 2])\ndef test_it(snapshot_on_timeout, n):\n"
             "    assert signal.getsignal(signal.SIGALRM) is theirs\n",
             "--timeout=3600",

@@ -32,7 +32,7 @@ _Args = TypeVarTuple("_Args")
 _START = 86_400.0
 _EPOCH = datetime.datetime(1970, 1, 1)
 
-# Virtual seconds that the tasks of a run have to end in after a deadlock. With a timer set, it cannot become another one.
+# Virtual seconds that the tasks of a run have to end in after a deadlock. With a timer set, there is no second one.
 _TO_END = 60.0
 
 # Real seconds: between looks at an executor's threads, and for bytes to cross the loopback interface.

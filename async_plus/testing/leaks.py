@@ -48,7 +48,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
     the test's own task must be as before. A test that failed is not judged a second time, nor is one that was broken
     off by Ctrl-C. (In a test that is marked
     ``anyio``, or belongs to a `unittest.TestCase`, tasks are looked for at the end of the test itself, with its
-    fixtures still there; on trio not at all.)
+    fixtures still there; on trio not at all. Coroutines never awaited are missed while the test itself has warnings
+    ignored or caught.)
 
     .. versionadded:: 1.0
     """
@@ -91,9 +92,18 @@ def _fail_for(left: set[asyncio.Task[Any]]) -> None:
 
 @contextlib.contextmanager
 def _watched_for(leaks: Leaks) -> Generator[None, None, None]:
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
+    logger = logging.getLogger("asyncio")
+    is_enabled, handle = logger.isEnabledFor, logger.handle
+
+    # Not by a handler, since the test may switch the logger off, or all that are there: dictConfig() does by default.
+    def is_enabled_here(level: int) -> bool:
+        return level >= logging.ERROR or is_enabled(level)
+
+    def collect(record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR and logger.filter(record):
             leaks.errors.append(record)
+        if is_enabled(record.levelno):
+            handle(record)
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
         if str(message).startswith("coroutine ") and "was never awaited" in str(message):
@@ -101,16 +111,13 @@ def _watched_for(leaks: Leaks) -> Generator[None, None, None]:
         else:
             shown(message, category, *rest, **options)
 
-    collector, logger = Collector(logging.ERROR), logging.getLogger("asyncio")
-    logger.addHandler(collector)
-    try:
-        with warnings.catch_warnings():
-            # Raised as an error inside a finalizer it would be printed and forgotten.
-            warnings.filterwarnings("always", "coroutine .* was never awaited", RuntimeWarning)
-            shown, warnings.showwarning = warnings.showwarning, show
-            yield
-    finally:
-        logger.removeHandler(collector)
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        # Raised as an error inside a finalizer it would be printed and forgotten.
+        warnings.filterwarnings("always", "coroutine .* was never awaited", RuntimeWarning)
+        shown, warnings.showwarning = warnings.showwarning, show
+        patch.setitem(vars(logger), "isEnabledFor", is_enabled_here)
+        patch.setitem(vars(logger), "handle", collect)
+        yield
 
 
 def _checked(test: Callable[..., Awaitable[None]], *, look_at_end: bool) -> Callable[..., Awaitable[None]]:

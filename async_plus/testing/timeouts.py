@@ -128,6 +128,6 @@ def _alarm() -> object:
 def take_section(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException] | None) -> str:
     """Return what the tasks were doing when *item* failed because its time was up, "" if it was not, and forget it."""
     kept = None if excinfo is None else vars(excinfo.value).get(_KEPT)
-    # Whether it is shown or not: what fails after this phase of the test, or when it is run once more, is something else.
+    # Whether it is shown or not: what fails later in the same test, or when it is run once more, is something else.
     seen, item.stash[_snapshot] = item.stash.get(_snapshot, ""), ""
     return kept or seen
