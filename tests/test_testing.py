@@ -330,7 +330,6 @@ class TestDeadlock:
             "deadlock on the virtual clock: no timer is set, and every task waits: (there is no task at all)"
         )
 
-
     @virtual
     async def test_a_timer_at_infinity_is_none(self):
         """It never comes, so there is nothing to jump to. Whoever waits for it waits for ever."""

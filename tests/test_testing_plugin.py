@@ -116,7 +116,7 @@ class TestLoops:
         """The mark is meant for the test functions there."""
         result = run(
             "pytestmark = pytest.mark.virtual_time\n\n"
-            "def now():\n    \"\"\"\n    >>> import time\n    >>> time.time() > 1e9\n    True\n    \"\"\"\n\n"
+            'def now():\n    """\n    >>> import time\n    >>> time.time() > 1e9\n    True\n    """\n\n'
             "async def test_it():\n    await asyncio.sleep(3600)\n",
             "--doctest-modules",
         )
