@@ -10,7 +10,7 @@ import math
 import selectors
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 import pytest
 
@@ -161,7 +161,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         """Run the loop until *future* is done, and end all that this run has started if nothing can happen any more."""
         before = asyncio.all_tasks(self)
         try:
-            return super().run_until_complete(future)
+            # Before Python 3.12 its type allows for generators as well.
+            return super().run_until_complete(cast("Awaitable[_T]", future))
         except RuntimeError as exc:
             if exc is self._deadlock:
                 # The task that was to be run may be older: asyncio.Runner makes it before.
