@@ -363,7 +363,7 @@ class TestDeadlock:
         assert virtual_clock.elapsed == 11
 
     # The twin on uvloop leaves them to whoever closes it.
-    @pytest.mark.asyncio(loop_factories=["default", "debug", "eager"])
+    @pytest.mark.asyncio(loop_factories=["default", "debug"])
     @virtual
     async def test_a_task_that_ignores_its_end_is_given_a_minute(self):
         """Then the error is told all the same, and the loop can be used again."""
