@@ -18,6 +18,7 @@ from tools import Bang, Boom, elapsed, forever, no_garbage_of_reports, outlast, 
 
 from async_plus import (
     AttemptFailed,
+    AttemptHung,
     AttemptReady,
     GaveUp,
     Hung,
@@ -363,6 +364,40 @@ class TestHeartbeat:
         host.cancel()
         await asyncio.wait([host])
         assert told(caplog)[-1] == ("WARNING", "feed failed after 32.0 s with Hung, restart 1 in 600.0 s")
+
+    async def test_a_loop_that_is_blocked_again_and_again_gives_that_time_once(self):
+        """Until it beats: a service that hangs is not kept alive by what blocks the loop."""
+        loop = asyncio.get_running_loop()
+        service = Beating()
+        host = asyncio.create_task(supervised(heartbeat=10, delays=[600])(service)())
+        for when in (5, 28):
+            loop.call_later(when, lambda: loop.clock.jump(loop.time() + 20))
+        await asyncio.sleep(100)
+
+        # Due at 10, granted until 35; looked at when the loop could run, at 25 and at 48.
+        assert service.ended == [48]
+        host.cancel()
+        await asyncio.wait([host])
+
+    async def test_an_attempt_that_ends_in_the_turn_in_which_it_is_due_has_not_hung(self):
+        """Its last step was before the look at it."""
+        loop = asyncio.get_running_loop()
+        released = loop.create_future()
+
+        @supervised(heartbeat=10)
+        async def feed():
+            await released
+            return "well"
+
+        def release():
+            released.set_result(None)
+            loop.clock.jump(loop.time() + 1)
+
+        loop.call_later(9, release)
+        with record_events() as events:
+            assert await feed() == "well"
+        assert not any(isinstance(event, AttemptHung) for event in events)
+        assert elapsed() == 10
 
     async def test_after_a_blocked_loop_a_beat_is_as_good_as_ever(self):
         """The time that it was given is gone with it."""
