@@ -43,13 +43,12 @@ class Leaks:
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
     """Fail the test if it leaves a task, loses an error or forgets a coroutine, or stays cancelled.
 
-    Looked at after all other fixtures are gone: tasks of this loop that still run; records of level ERROR on the
-    logger ``asyncio`` and coroutines never awaited, once garbage is collected. The count of ``cancelling()`` of
-    the test's own task must be as before. A test that failed is not judged a second time, nor is one that was broken
-    off by Ctrl-C. (In a test that is marked
-    ``anyio``, or belongs to a `unittest.TestCase`, tasks are looked for at the end of the test itself, with its
-    fixtures still there; on trio not at all. Coroutines never awaited are missed while the test itself has warnings
-    ignored or caught.)
+    Looked at after all other fixtures are gone: tasks of this loop that still run; records of level ERROR on the logger
+    ``asyncio`` and coroutines never awaited, once garbage is collected. The count of ``cancelling()`` of the test's own
+    task must be as before. A test that failed is not judged a second time, nor is one that was broken off by Ctrl-C.
+    (In a test that is marked ``anyio``, or belongs to a `unittest.TestCase`, tasks are looked for at the end of the
+    test itself, with its fixtures still there; on trio not at all. Coroutines never awaited are missed while the test
+    itself has warnings ignored or caught.)
 
     .. versionadded:: 1.0
     """
