@@ -18,6 +18,22 @@ CONFTEST = 'pytest_plugins = ["async_plus.testing"]\n'
 
 
 @pytest.fixture
+def logging_as_before():
+    """Puts back what a test sets in all loggers: dictConfig() switches off those that are there, ours too."""
+    root = logging.getLogger()
+    loggers = [logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    before = [(logger, logger.disabled, logger.level) for logger in (root, *loggers)]
+    handlers, last = root.handlers[:], logging.lastResort.level
+    yield
+    logging.disable(logging.NOTSET)
+    for logger, disabled, level in before:
+        logger.disabled = disabled
+        logger.setLevel(level)
+    root.handlers[:] = handlers
+    logging.lastResort.setLevel(last)
+
+
+@pytest.fixture
 def run(run_suite):
     """Runs tests in a project of their own."""
 
@@ -320,12 +336,10 @@ class TestNoLeaks:
             "logging.getLogger('asyncio').setLevel(logging.CRITICAL)",
         ],
     )
-    def test_an_error_is_found_while_asyncios_logger_is_off(self, run, off):
+    def test_an_error_is_found_while_asyncios_logger_is_off(self, run, off, logging_as_before):
         """It is lost all the same. The logger itself stays as the code under test has set it."""
         source = (
             "import logging.config\n\nasync def crash():\n    raise ZeroDivisionError\n\n"
-            "@pytest.fixture(autouse=True)\ndef as_before():\n    logger = logging.getLogger('asyncio')\n    yield\n"
-            "    logging.disable(logging.NOTSET)\n    logger.disabled = False\n    logger.setLevel(logging.NOTSET)\n\n"
             f"async def test_it(capsys):\n    logging.lastResort.setLevel('DEBUG')\n    {off}\n"
             "    asyncio.create_task(crash())\n    await asyncio.sleep(0)\n    await asyncio.sleep(0)\n"
             "    import gc\n    gc.collect()\n    logging.getLogger('asyncio').warning('warned')\n"
