@@ -284,6 +284,16 @@ class TestVirtualClock:
         subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def deadlock_of(factory, main, name):
+    """Run *main* in a loop of the factory, as a task of that name; return the error and how long it took to come."""
+    with asyncio.Runner(loop_factory=factory) as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main(), name=name)
+        with pytest.raises(RuntimeError) as caught:
+            loop.run_until_complete(task)
+        return str(caught.value), loop.clock.elapsed
+
+
 class TestDeadlock:
     """When every task waits and no timer is set, a virtual loop says so instead of hanging."""
 
@@ -299,17 +309,10 @@ class TestDeadlock:
             task = asyncio.create_task(take(asyncio.Queue()), name="taker")
             await task
 
-        def whole_run():
-            with asyncio.Runner(loop_factory=factory) as runner:
-                loop = runner.get_loop()
-                host = loop.create_task(wait_for_ever(), name="host")
-                with pytest.raises(RuntimeError) as caught:
-                    loop.run_until_complete(host)
-                return str(caught.value)
-
         line = take.__code__.co_firstlineno + 1
         host_line = wait_for_ever.__code__.co_firstlineno + 2
-        assert await asyncio.to_thread(whole_run) == (
+        text, _ = await asyncio.to_thread(deadlock_of, factory, wait_for_ever, "host")
+        assert text == (
             "deadlock on the virtual clock: no timer is set, and every task waits: "
             f"'host' at {__file__}:{host_line} in wait_for_ever on task 'taker'; "
             f"'taker' at {__file__}:{line} in take on Queue.get"
@@ -338,15 +341,7 @@ class TestDeadlock:
         async def wait():
             await asyncio.sleep(math.inf)
 
-        def whole_run():
-            with asyncio.Runner(loop_factory=factory) as runner:
-                loop = runner.get_loop()
-                task = loop.create_task(wait(), name="waiter")
-                with pytest.raises(RuntimeError) as caught:
-                    loop.run_until_complete(task)
-                return str(caught.value), loop.clock.elapsed
-
-        text, elapsed = await asyncio.to_thread(whole_run)
+        text, elapsed = await asyncio.to_thread(deadlock_of, factory, wait, "waiter")
 
         assert text.startswith("deadlock on the virtual clock: no timer is set, and every task waits: 'waiter' at ")
         assert elapsed == 0
