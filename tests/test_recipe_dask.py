@@ -51,8 +51,13 @@ def cluster():
     """Two workers, and a scheduler that gives up a part when its worker dies: to try again is what we test.
 
     A result that is being fetched from a worker when that dies keeps Dask busy until its time-out, of 30 s by default.
+    And 15 s after a death it takes away for good who is not there at that moment: one that the next test has killed.
     """
-    config = {"distributed.scheduler.allowed-failures": 0, "distributed.comm.timeouts.connect": "10s"}
+    config = {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.comm.timeouts.connect": "10s",
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+    }
     with pytest.MonkeyPatch.context() as patch, dask.config.set(config):
         # The workers import the recipe by its name. They inherit the path.
         patch.syspath_prepend(RECIPES)
