@@ -18,8 +18,8 @@ USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
 
 
 @each_loop_of_programs
-@pytest.mark.parametrize("state", ["idle", "blocked"])
-def test_a_process_tells_what_it_does_and_goes_on(start_program, factory, state):
+@pytest.mark.parametrize(("state", "grace", "code"), [("idle", 10, 0), ("blocked", 0.2, 70)])
+def test_a_process_tells_what_it_does_and_goes_on(start_program, factory, state, grace, code):
     """On SIGUSR1, with nothing to install. It can be stopped in order afterwards."""
     wait = {
         "idle": "asyncio.get_running_loop().call_soon(report); await asyncio.Event().wait()",
@@ -29,7 +29,7 @@ def test_a_process_tells_what_it_does_and_goes_on(start_program, factory, state)
         async def feed():
             {wait[state]}
 
-        run(feed, grace=0.2, {factory})
+        run(feed, grace={grace}, {factory})
     """)
     program.wait_until_here()
     program.process.send_signal(USR1)
@@ -38,7 +38,6 @@ def test_a_process_tells_what_it_does_and_goes_on(start_program, factory, state)
 
     assert lines[0] == "===== process N at T, on SIGUSR1 ====="
     assert any(line.startswith("  'feed' (feed)") for line in lines)
-    code = {"idle": 0, "blocked": 70}[state]
     program.process.send_signal(TERM)
     assert program.end()[0] == code
 

@@ -217,7 +217,7 @@ class TestBlocked:
                 block(exits)
 
         with record_events() as events, pytest.raises(SystemExit):
-            run(main, grace=0.3, loop_factory=loop_factory)
+            run(main, grace=0.5, loop_factory=loop_factory)
         assert exits == ["flushed", 70]
         assert events[-1].blocked_at.function == "block"
 
@@ -238,7 +238,7 @@ class TestBlocked:
 
         tasks = []
         with record_events() as events:
-            assert run(main, grace=0.3, loop_factory=loop_factory) == 1
+            assert run(main, grace=0.5, loop_factory=loop_factory) == 1
         assert exits == ["flushed", 70]
         assert events[0].blocked_at.function == "block"
 
