@@ -29,9 +29,7 @@ def by_tenacity(**options):
 
 def by_stamina(attempts=None, timeout=None):
     """stamina's decorator with the same delays, and without the limits that it has by default."""
-    return stamina.retry(
-        on=Exception, attempts=attempts, timeout=timeout, wait_initial=1, wait_max=1000, wait_jitter=0
-    )
+    return stamina.retry(on=Exception, attempts=attempts, timeout=timeout, wait_initial=1, wait_max=1000, wait_jitter=0)
 
 
 both = pytest.mark.parametrize("retry", [by_tenacity, by_stamina])

@@ -359,9 +359,7 @@ class TestRefusal:
         with pytest.raises(RuntimeError):
             group.create_task(give(1))
 
-        assert forgotten(no_leaks) == (
-            ["coroutine 'give' was never awaited"] if sys.version_info < (3, 13) else []
-        )
+        assert forgotten(no_leaks) == (["coroutine 'give' was never awaited"] if sys.version_info < (3, 13) else [])
 
     async def test_ours_start_nothing_and_forget_nothing(self):
         """A refusal is one error."""

@@ -1,5 +1,7 @@
 """Random programs over the whole public API, and what holds after each of them: see tests/chaos.
 
+More of them than the usual run has::
+
     pytest tests/test_chaos.py --chaos 100000
 """
 

@@ -507,4 +507,3 @@ async def test_any_course_of_events_is_that_of_a_simple_model(delays, random_shi
                 await asyncio.wait([task])
                 assert loop.time() - began <= delay + 1e-5
                 model.ended = loop.time()
-

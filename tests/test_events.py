@@ -278,9 +278,7 @@ SAMPLES = [
         None,
     ),
     (
-        events.GaveUp(
-            service="feed", restarts=2, ran_for=0.4, exception=ERROR, failed_at=RAISED_AT, restartable=False
-        ),
+        events.GaveUp(service="feed", restarts=2, ran_for=0.4, exception=ERROR, failed_at=RAISED_AT, restartable=False),
         logging.ERROR,
         "feed is not restarted: the last attempt failed with SecretError after 0.4 s",
         {

@@ -455,9 +455,7 @@ class TestCancellation:
 
     async def test_errors_of_a_cleanup_after_a_cancellation_are_logged(self, caplog):
         """The caller gets its cancellation, the log gets each of the errors."""
-        host = await start(
-            try_gather(fail_when_cancelled(Boom(), "a"), fail_when_cancelled(Bang(), "b"))
-        )
+        host = await start(try_gather(fail_when_cancelled(Boom(), "a"), fail_when_cancelled(Bang(), "b")))
 
         host.cancel()
 

@@ -73,10 +73,8 @@ class TestPlaces:
         """In the order of the arguments, whichever of the running ones has finished."""
         meter = Meter()
         first, second, third, fourth = futures(4)
-        host = await start(
-            try_gather(*(meter.run(name, after(future)) for name, future in
-                         zip("abcd", (first, second, third, fourth), strict=True)), limit=2)
-        )
+        waits = map(after, (first, second, third, fourth))
+        host = await start(try_gather(*map(meter.run, "abcd", waits), limit=2))
         assert meter.started == ["a", "b"]
 
         second.set_result(None)
@@ -121,9 +119,7 @@ class TestPlaces:
         meter = Meter()
         [released] = futures(1)
         tasks = [asyncio.create_task(give("given")) for _ in range(5)]
-        host = await start(
-            try_gather(*tasks, *(meter.run(name, after(released)) for name in "abc"), limit=2)
-        )
+        host = await start(try_gather(*tasks, *(meter.run(name, after(released)) for name in "abc"), limit=2))
         await turns()
 
         assert meter.started == ["a", "b"]

@@ -430,9 +430,7 @@ class TestCompletion:
     @pytest.mark.parametrize("outcome", ["result", Boom(), asyncio.CancelledError()])
     async def test_always_tells_of_short_waits_as_information(self, outcome, caplog):
         """Then `log_after` may be left out, and nothing is ever long."""
-        await asyncio.gather(
-            crawl(80, outcome, log_after=None, log_completion="always"), return_exceptions=True
-        )
+        await asyncio.gather(crawl(80, outcome, log_after=None, log_completion="always"), return_exceptions=True)
 
         ending = {str: "returned", Boom: "raised Boom", asyncio.CancelledError: "was cancelled"}[type(outcome)]
         assert messages(caplog) == [("INFO", f"fetch at {CRAWL} {ending} after 80.0 s")]

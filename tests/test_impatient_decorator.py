@@ -366,7 +366,8 @@ class TestCalls:
         await asyncio.gather(task, return_exceptions=True)
 
         texts = [text for _, text in messages(caplog) if text.startswith("Still waiting")]
-        assert texts == [
+        text = (
             f"Still waiting for {feed.__qualname__} after 5.0 s at {first_line(feed)};"
             f" parked at {at(feed, 'asyncio.sleep')} on sleep, 1.0 s left"
-        ] * 2
+        )
+        assert texts == [text, text]

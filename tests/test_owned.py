@@ -98,7 +98,6 @@ class TestCounts:
         assert record.getMessage().startswith("Task exception was never retrieved")
         no_leaks.errors.clear()
 
-
     async def test_a_child_that_ended_by_itself_is_not_taken_for_cancelled(self, caplog):
         """Its cancellation, which nobody had requested, came just before the request."""
         [released] = futures(1)

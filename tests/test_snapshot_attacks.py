@@ -168,7 +168,10 @@ class TestDepth:
         start_of_stack = next(number for number, line in enumerate(lines) if line.startswith("  'deep' ")) + 1
         stack = [line for line in lines[start_of_stack:] if line.startswith("    ")]
         assert [line.rpartition(" in ")[2] for line in stack] == [
-            *["descend"] * 5, "    ... 172 more", *["descend"] * 24, "forever",
+            *["descend"] * 5,
+            "    ... 172 more",
+            *["descend"] * 24,
+            "forever",
         ]
 
 

@@ -84,9 +84,7 @@ class TestCycles:
     async def test_each_circle_is_told_once(self, park):
         """Two of them, in the order of their names."""
         locks = [asyncio.Lock() for _ in range(4)]
-        await park(
-            d=enter(locks[0], locks[0]), c=enter(locks[1], locks[1]), b=enter(locks[1]), a=enter(locks[0])
-        )
+        await park(d=enter(locks[0], locks[0]), c=enter(locks[1], locks[1]), b=enter(locks[1]), a=enter(locks[0]))
 
         assert told(snapshot()) == ["deadlock: 'c' -> 'c'", "deadlock: 'd' -> 'd'"]
 

@@ -328,13 +328,21 @@ class TestSupervisors:
             await asyncio.sleep(1.5)
             [child] = snapshot().supervisors[0].children
             assert facts(child) == USUAL | {
-                "state": "starting", "since": 0.5, "restarts": 1, "last_error": "Boom", "ready": False
+                "state": "starting",
+                "since": 0.5,
+                "restarts": 1,
+                "last_error": "Boom",
+                "ready": False,
             }
             await asyncio.sleep(10)
             [child] = snapshot().supervisors[0].children
 
         assert facts(child) == USUAL | {
-            "state": "backoff", "since": 8.5, "restarts": 2, "last_error": "Boom", "restart_in": 51.5
+            "state": "backoff",
+            "since": 8.5,
+            "restarts": 2,
+            "last_error": "Boom",
+            "restart_in": 51.5,
         }
         assert child.tasks == ()
 
@@ -354,7 +362,12 @@ class TestSupervisors:
 
         assert facts(good) == USUAL | {"name": "good", "state": "backoff", "since": 2, "restart_in": 58}
         assert facts(failed) == USUAL | {
-            "name": "bad", "state": "backoff", "since": 2, "restart_in": 58, "restarts": 1, "last_error": "Boom"
+            "name": "bad",
+            "state": "backoff",
+            "since": 2,
+            "restart_in": 58,
+            "restarts": 1,
+            "last_error": "Boom",
         }
 
     async def test_a_child_that_waits_for_its_first_start_is_starting(self):

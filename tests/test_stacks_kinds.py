@@ -98,7 +98,6 @@ async def in_timeout():
         await forever()  # here
 
 
-
 @pytest.mark.parametrize(
     "function",
     [coroutine, async_for, asend, athrow, anext_with_default, generator_based, in_wait_for, in_timeout],
@@ -400,7 +399,6 @@ async def test_a_subprocess_is_named_at_its_line(park):
 
 
 # anyio.
-
 
 
 async def anyio_enter(lock):

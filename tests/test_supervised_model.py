@@ -37,9 +37,7 @@ class Options(NamedTuple):
     restart: str
 
 
-steps = st.builds(
-    Step, runs=seconds, then=st.sampled_from(["fail", "fail", "return", "cancel", "fatal"]) | seconds
-)
+steps = st.builds(Step, runs=seconds, then=st.sampled_from(["fail", "fail", "return", "cancel", "fatal"]) | seconds)
 options = st.builds(
     Options,
     delays=st.lists(seconds, min_size=1, max_size=4),

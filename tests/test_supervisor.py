@@ -172,9 +172,7 @@ class TestStrategies:
             ("INFO", "feed stopped, attempt 1"),
         ]
         [event] = [event for event in events if isinstance(event, SiblingsRestarted)]
-        assert event == SiblingsRestarted(
-            supervisor="shop", strategy="one_for_all", child="db", siblings=("feed",)
-        )
+        assert event == SiblingsRestarted(supervisor="shop", strategy="one_for_all", child="db", siblings=("feed",))
 
     async def test_those_that_are_done_stay_done(self, diary):
         """Whatever the strategy says."""
@@ -447,9 +445,7 @@ class TestPolicies:
             tasks[0].cancel()
             await asyncio.sleep(6)
             assert (len(tasks), child.restarts) == (2, 1)
-        assert told(caplog) == [
-            ("WARNING", "feed failed after 0.0 s with UnexpectedCancellation, restart 1 in 5.0 s")
-        ]
+        assert told(caplog) == [("WARNING", "feed failed after 0.0 s with UnexpectedCancellation, restart 1 in 5.0 s")]
 
 
 @virtual

@@ -46,9 +46,7 @@ class TestGivingUp:
             (3, "db", "is told"),
             (5, "db", "stops"),
         ]
-        assert told(caplog) == [
-            ("ERROR", "feed is not restarted: the last attempt failed with Bang after 1.0 s")
-        ]
+        assert told(caplog) == [("ERROR", "feed is not restarted: the last attempt failed with Bang after 1.0 s")]
 
     async def test_without_wait_it_is_raised_at_the_end_of_the_block(self):
         """The host is not cancelled, and goes on until then."""

@@ -127,7 +127,6 @@ class TestFirstStart:
                 with contextlib.suppress(TypeError):
                     await sup.start(needs)
 
-
     @each_strategy
     async def test_one_that_was_done_starts_as_at_first(self, strategy):
         """It waits for no sibling to be ready, which may be waiting for it."""
@@ -323,7 +322,6 @@ class TestHeartbeat:
             await asyncio.sleep(2.5)
             assert child.state == "stopping"
             assert caplog.messages[1].startswith("feed hangs: no heartbeat for 2.0 s, attempt 2 ")
-
 
     async def test_one_that_hangs_is_not_cancelled_again_when_it_is_stopped(self):
         """Who cancels it is its supervisor, both times."""

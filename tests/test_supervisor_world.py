@@ -214,9 +214,7 @@ class World:
 
     def told(self, life):
         """Note who was told to stop, and check that it was its turn."""
-        siblings = [
-            other for other in self.lives.values() if other.supervisor is life.supervisor and other is not life
-        ]
+        siblings = [other for other in self.lives.values() if other.supervisor is life.supervisor and other is not life]
         hung = {event.service for _, event in self.events if isinstance(event, AttemptHung)}
         if life.by_others or life.is_ordered or life.name in self.starting or life.name in hung:
             return

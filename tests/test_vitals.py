@@ -244,9 +244,8 @@ class TestHeartbeat:
         """Its time shows nothing: the delays grow, and the limit is reached."""
         service = Beating(*[9] * 100)
         with record_events() as events, pytest.raises(Hung):
-            await supervised(
-                heartbeat=10, delays=[0, 100], reset_after=reset_after, max_restarts=2, name="feed"
-            )(service)()
+            retry = supervised(heartbeat=10, delays=[0, 100], reset_after=reset_after, max_restarts=2, name="feed")
+            await retry(service)()
 
         assert service.started == [0, 910, 1920]
         [gave_up] = [event for event in events if isinstance(event, GaveUp)]
@@ -685,4 +684,3 @@ class TestBadInput:
         """At the decoration, by name."""
         with refused(kind, message):
             supervised(**options)
-

@@ -12,6 +12,7 @@ from async_plus import launch_watched, task_scope
 
 SECRET = "hunter2"
 
+
 class TestRefusedCoroutine:
     @pytest.mark.parametrize(
         ("make", "what"),

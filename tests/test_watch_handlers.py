@@ -52,11 +52,12 @@ class TestOtherOwners:
         await cancel_and_wait(task)
 
         place = "{}:{} in {}".format(*site)
-        assert messages(caplog) == {
+        expected = {
             None: [("ERROR", f"task 'saver' failed with Boom, launched at {place}")],
             ignore: [("ERROR", "task 'saver' failed with Boom, not raised by cancel_and_wait: it ends otherwise")],
             print: [],
-        }[handler]
+        }
+        assert messages(caplog) == expected[handler]
         assert len(capsys.readouterr().out.splitlines()) == (handler is print)
 
     async def test_a_handler_that_is_false_handles_it(self, caplog):

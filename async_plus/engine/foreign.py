@@ -168,9 +168,7 @@ def _lose(name: str, exc: BaseException) -> None:
         events.emit(events.LateFailure(task=name, owner="result_of", exception=exc))
 
 
-async def _lose_error_of(
-    future: ForeignFuture[Any], fetch: asyncio.Future[Any] | None, outer: CancelledError
-) -> None:
+async def _lose_error_of(future: ForeignFuture[Any], fetch: asyncio.Future[Any] | None, outer: CancelledError) -> None:
     """Log what *future* failed with, or what *fetch* did, if there is one, for a host that *outer* has cancelled."""
     error: Any = None
     asked: Any = None

@@ -53,9 +53,7 @@ class Patience:
 
     __slots__ = ("always", "log_after", "log_completion", "log_level", "stacklevel")
 
-    def __init__(
-        self, log_after: float, log_completion: LogCompletion, log_level: int | None, stacklevel: int
-    ) -> None:
+    def __init__(self, log_after: float, log_completion: LogCompletion, log_level: int | None, stacklevel: int) -> None:
         self.log_after = log_after
         self.log_completion = log_completion
         self.log_level = log_level
@@ -333,11 +331,10 @@ class _LongWait:
                 return Place.from_code(code)
         return None
 
+
 def _holds(owner: object, mine: object) -> bool:
     # The exit of an open block is held as a bound method or, in later Pythons, as the method and its object.
-    return any(
-        held is mine or (type(held) is MethodType and held.__self__ is mine) for held in gc.get_referents(owner)
-    )
+    return any(held is mine or (type(held) is MethodType and held.__self__ is mine) for held in gc.get_referents(owner))
 
 
 def is_user_code(code: CodeType) -> bool:

@@ -58,9 +58,7 @@ class Children(Attempts):
         if self._closing:
             raise RuntimeError(f"cannot {what}: the block of supervisor {self._name!r} has ended")
 
-    def add(
-        self, name: str, policy: Policy, fn: Callable[[], Coroutine[Any, Any, Any]], context: Context
-    ) -> Child:
+    def add(self, name: str, policy: Policy, fn: Callable[[], Coroutine[Any, Any, Any]], context: Context) -> Child:
         """Add a child and start it as soon as it may be; `until_up` then waits for it."""
         self._number += 1
         child = Child(self, self._number, name, policy, fn, context)
@@ -269,6 +267,8 @@ class Children(Attempts):
 
 def _is_started_by(child: Child, other: Child) -> bool:
     """Tell whether *other* may wait for *child* in its start(): neither would ever be up if that waited for *other*.
+
+    As in::
 
         async def pool():
             await sup.start(connection)     # fails, and is restarted, before it is ready

@@ -16,9 +16,7 @@ from async_plus.supervision.vitals import Hung
 __all__ = ["NEVER_RESTARTED", "Policy", "RestartOn", "RestartWhen", "Service", "declare", "declared"]
 
 RestartWhen: TypeAlias = Literal["on_error", "always", "never"]
-RestartOn: TypeAlias = (
-    type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool | float]
-)
+RestartOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool | float]
 
 # A run of these seconds shows that a service works, however short its delays are.
 _LEAST_RESET_AFTER = 60.0

@@ -243,8 +243,10 @@ def _service(fn: Any) -> Service:
     inner = fn
     while isinstance(inner, functools.partial):
         inner = inner.func
-    if isinstance(inner, type) or not callable(inner) or not (
-        is_coroutine_function(inner) or is_coroutine_function(type(inner).__call__)
+    if (
+        isinstance(inner, type)
+        or not callable(inner)
+        or not (is_coroutine_function(inner) or is_coroutine_function(type(inner).__call__))
     ):
         hint = ""
         if isinstance(inner, Coroutine):

@@ -38,7 +38,7 @@ def render(source: Path) -> str:
     svg = svg.replace('stroke="black"', 'stroke="currentColor"').replace('fill="black"', 'fill="currentColor"')
     svg = re.sub(r"<text (?![^>]*fill=)", '<text fill="currentColor" ', svg)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
-    return f"<!-- {source.name} {digest(source)} -->\n<div class=\"diagram\">\n{svg}</div>\n"
+    return f'<!-- {source.name} {digest(source)} -->\n<div class="diagram">\n{svg}</div>\n'
 
 
 if __name__ == "__main__":

@@ -74,10 +74,7 @@ _EXAMPLES: list[Event] = [
     *(events.Stopped(service="feed", attempt=3, restart=restart) for restart in (None, 3)),
     events.SiblingsRestarted(supervisor="shop", strategy="rest_for_one", child="database", siblings=("feed", "web")),
     events.LoopBlocked(blocked_for=0.53, task="feed", blocked_at=_CRAWL, stack=(_CRAWL,)),
-    *(
-        events.BlockOver(blocked_for=2.04, seen=seen, task="feed", blocked_at=_CRAWL)
-        for seen in (True, False)
-    ),
+    *(events.BlockOver(blocked_for=2.04, seen=seen, task="feed", blocked_at=_CRAWL) for seen in (True, False)),
     events.StopRequested(signal="SIGTERM", drain=0, grace=10),
     events.StopForced(signal="SIGTERM", exit_code=143),
     *(

@@ -59,9 +59,8 @@ class Grammar:
         self._left = SIZE
         self._gathers_only = gathers_only
         many: list[Callable[[int], Act]] = [self._scope, self._gather, self._supervised, self._tree, self._impatient]
-        few: list[Callable[[int], Act]] = [
-            self._watch, self._launch, self._start, self._limit, self._group, self._close, self._close
-        ]
+        few: list[Callable[[int], Act]] = [self._watch, self._launch, self._start, self._limit, self._group]
+        few += [self._close, self._close]
         self._large = [self._gather, self._gather, self._limit] if gathers_only else many * 2 + few
         self._small = [self._pause, self._pause, self._cancel, self._wait_for]
         if not gathers_only:

@@ -86,9 +86,7 @@ def judge_seeds(seeds: range, loops: list[str], most: int) -> list[str]:
     return failures
 
 
-def _judge(
-    program: Program, loop_name: str, gather: GatherFunction | None, trace: list[str] | None
-) -> list[Broken]:
+def _judge(program: Program, loop_name: str, gather: GatherFunction | None, trace: list[str] | None) -> list[Broken]:
     loop = LOOPS[loop_name]()
     world = World(loop, gather, trace=trace is not None)
     if program.counted:

@@ -1,5 +1,7 @@
 """The same programs with `asyncio.gather` and `asyncio.TaskGroup`: how many of them break which promise.
 
+To write the table of the docs anew::
+
     python -m tests.chaos.peers --seeds 0:10000 --write docs/explanation/chaos.rst
 """
 

@@ -255,8 +255,8 @@ def show(node: object, indent: str = "") -> str:
         nodes = value if isinstance(value, tuple) else (value,)
         if nodes and is_dataclass(nodes[0]):
             inner = "".join(f"{indent}  {show(each, f'{indent}  ')},\n" for each in nodes)
-            below.append(f"{field.name}=(\n{inner}{indent})" if isinstance(value, tuple) else
-                         f"{field.name}={show(value, indent)}")
+            shown = f"(\n{inner}{indent})" if isinstance(value, tuple) else show(value, indent)
+            below.append(f"{field.name}={shown}")
         else:
             inline.append(f"{field.name}={value!r}")
     return f"{type(node).__name__}({', '.join(inline + below)})"

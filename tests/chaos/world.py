@@ -627,9 +627,7 @@ class World:
         brood = Brood()
         expected = [next(self._numbers) for _ in act.children]
         self._needs[me.number].update(expected)
-        aws: list[Any] = [
-            self._run(number, child, brood) for number, child in zip(expected, act.children, strict=True)
-        ]
+        aws: list[Any] = [self._run(number, child, brood) for number, child in zip(expected, act.children, strict=True)]
         try:
             aws[: act.tasks] = map(asyncio.create_task, aws[: act.tasks])
             if act.doubled:
