@@ -43,6 +43,10 @@ class TestMisuse:
         def plain():
             pass
 
+        class Feed:
+            async def __call__(self):
+                pass
+
         wrong = "Supervisor.start() needs a coroutine function, got "
         async with Supervisor("shop") as sup:
             with refused(TypeError, wrong + "coroutine (pass the function and its arguments, without calling it)"):
@@ -51,6 +55,7 @@ class TestMisuse:
                 (plain, f"the function {plain.__qualname__}"),
                 (saver, f"the function {saver.__qualname__}"),
                 (Boom, "the class Boom"),
+                (Feed, f"the class {Feed.__qualname__}"),
                 (None, "NoneType"),
             ]:
                 with pytest.raises(TypeError) as caught:

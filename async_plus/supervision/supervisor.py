@@ -243,11 +243,7 @@ def _service(fn: Any) -> Service:
     inner = fn
     while isinstance(inner, functools.partial):
         inner = inner.func
-    if (
-        isinstance(inner, type)
-        or not callable(inner)
-        or not (is_coroutine_function(inner) or is_coroutine_function(type(inner).__call__))
-    ):
+    if not callable(inner) or not (is_coroutine_function(inner) or is_coroutine_function(type(inner).__call__)):
         hint = ""
         if isinstance(inner, Coroutine):
             hint = " (pass the function and its arguments, without calling it)"
