@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
+import dask.config
 from distributed import Client, KilledWorker, LocalCluster
 
 from async_plus import UnexpectedCancellation, heartbeat, result_of, run, supervised, try_gather
@@ -72,12 +73,14 @@ async def connect(address: str) -> AsyncGenerator[Any, None]:
 @asynccontextmanager
 async def local_cluster() -> AsyncGenerator[str, None]:
     """Start two workers, and a scheduler for them."""
-    # Port 0 is any free one. Without an address, too, the scheduler serves something on a port, a fixed one.
-    async with new_cluster(
-        n_workers=2, threads_per_worker=1, processes=True, asynchronous=True, dashboard_address=":0"
-    ) as cluster:
-        log.info("workers: processes %s", ", ".join(str(nanny.pid) for nanny in cluster.workers.values()))
-        yield cluster.scheduler_address
+    # 15 s after a worker's death, Dask takes it away for good if it is not there at that moment: it may have died anew.
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}):
+        # Port 0 is any free one. Without an address, too, the scheduler serves something on a port, a fixed one.
+        async with new_cluster(
+            n_workers=2, threads_per_worker=1, processes=True, asynchronous=True, dashboard_address=":0"
+        ) as cluster:
+            log.info("workers: processes %s", ", ".join(str(nanny.pid) for nanny in cluster.workers.values()))
+            yield cluster.scheduler_address
 
 
 async def main(address: str | None, below: int) -> int:

@@ -19,7 +19,8 @@ import tornado.util
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.batched import BatchedSend
 from distributed.comm import CommClosedError
-from programs import RECIPES, run_recipe
+from distributed.deploy import spec
+from programs import RECIPES, load, run_recipe
 from tools import Boom, start
 
 from async_plus import AttemptFailed, UnexpectedCancellation, result_of, stacks, try_gather
@@ -51,7 +52,7 @@ def cluster():
     """Two workers, and a scheduler that gives up a part when its worker dies: to try again is what we test.
 
     A result that is being fetched from a worker when that dies keeps Dask busy until its time-out, of 30 s by default.
-    And 15 s after a death it takes away for good who is not there at that moment: one that the next test has killed.
+    And 15 s after a death it takes away for good who is not there at that moment: who was killed by the next test, say.
     """
     config = {
         "distributed.scheduler.allowed-failures": 0,
@@ -251,6 +252,33 @@ async def test_a_worker_that_is_killed_costs_no_part(cluster, recipe, tmp_path, 
     # On a busy machine Dask may lose the other worker as well, which has to start anew.
     assert {type(failure) for failure in failures} == {KilledWorker}
     await wait_until_forgotten(cluster)
+
+
+def test_a_worker_of_its_own_that_is_killed_stays_one_of_the_cluster(monkeypatch):
+    """Dask looks 15 s later whether it has come back, and takes it away for good if not: here at once."""
+    parse = spec.parse_timedelta
+    monkeypatch.setattr(spec, "parse_timedelta", lambda text, *rest: 0.01 if text == "15s" else parse(text, *rest))
+    recipe = load("dask_cluster")
+    clusters = []
+
+    def new_cluster(**options):
+        clusters.append(LocalCluster(**options))
+        return clusters[0]
+
+    monkeypatch.setattr(recipe, "new_cluster", new_cluster)
+
+    async def addresses(client):
+        return set((await client.scheduler.identity())["workers"])
+
+    async def main():
+        async with asyncio.timeout(30), recipe.local_cluster() as address, recipe.connect(address) as client:
+            before = await addresses(client)
+            os.kill(await client.submit(os.getpid), signal.SIGKILL)
+            while (after := await addresses(client)) == before or len(after) < 2:
+                await asyncio.sleep(0.05)
+            assert list(clusters[0].workers) == [0, 1]
+
+    asyncio.run(main())
 
 
 def test_the_program_counts_with_workers_of_its_own():
