@@ -334,6 +334,18 @@ class TestDeadlock:
         )
 
     @virtual
+    @pytest.mark.parametrize("seconds", [1e7, 123_456_789.123, 1e9])
+    async def test_a_timer_may_be_years_away(self, virtual_clock, seconds):
+        """The fractions of a second become coarse there; what is due is run all the same."""
+        await asyncio.sleep(seconds)
+
+        assert virtual_clock.elapsed == pytest.approx(seconds)
+        done = asyncio.Event()
+        asyncio.get_running_loop().call_at(virtual_clock.time(), done.set)
+        await done.wait()
+        assert virtual_clock.elapsed == pytest.approx(seconds)
+
+    @virtual
     async def test_a_timer_at_infinity_is_none(self):
         """It never comes, so there is nothing to jump to. Whoever waits for it waits for ever."""
         factory = type(asyncio.get_running_loop())

@@ -145,6 +145,16 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         """Return the virtual time in seconds."""
         return self.clock.time()
 
+    @property
+    def _clock_resolution(self) -> float:
+        # To asyncio a timer is due when it lies before the time plus this. After some months the nanosecond that it is
+        # by default is lost in rounding: a timer at the very time would never be due, and no time passes by itself.
+        return max(self._least_resolution, math.ulp(self.time()))
+
+    @_clock_resolution.setter
+    def _clock_resolution(self, seconds: float) -> None:
+        self._least_resolution = seconds
+
     def call_at(
         self,
         when: float,
