@@ -108,6 +108,8 @@ class TestMisuse:
             with refused(RuntimeError, "a Supervisor can be entered once, and this one is open"):
                 await sup.__aenter__()
             child = await sup.start(forever)
+        with refused(RuntimeError, "this Supervisor cannot be left, since it is closed"):
+            await sup.__aexit__(None, None, None)
         with refused(RuntimeError, "cannot start 'forever': the block of supervisor 'shop' has ended"):
             await sup.start(forever)
         with refused(RuntimeError, "cannot restart 'forever': the block of supervisor 'shop' has ended"):

@@ -118,6 +118,60 @@ class TestFirstStart:
             assert elapsed() == 5
             assert [child.state for child in sup.children] == ["running"] * 3
 
+    @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one"])
+    async def test_one_that_was_done_and_fails_then_is_not_held_up_either(self, strategy):
+        """Whoever restarts it may wait for it before being ready, as with one that is new."""
+        sup = Supervisor("shop", strategy=strategy)
+
+        @supervised(ready=True, delays=[5])
+        async def connection():
+            # Its first run is all right, and its second one fails.
+            if elapsed() == 1:
+                raise Boom
+            ready()
+            if elapsed() > 1:
+                await forever()
+
+        @supervised(ready=True)
+        async def starter():
+            child = await sup.start(connection)
+            await child.wait()
+            await asyncio.sleep(1)
+            await child.restart()
+            ready()
+            await forever()
+
+        async with sup:
+            await sup.start(starter)
+            assert elapsed() == 6
+            assert [child.state for child in sup.children] == ["running"] * 2
+
+    @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+    async def test_a_new_one_waits_for_none_that_waits_itself(self, strategy):
+        """After a failure those that start again wait for each other to be ready. Who is new need not."""
+
+        @supervised(ready=True, delays=[1], name="slow")
+        async def slow():
+            if elapsed() == 0:
+                ready()
+                await asyncio.sleep(1)
+                raise Boom
+            await asyncio.sleep(10)
+            ready()
+            await forever()
+
+        async with Supervisor("shop", strategy=strategy) as sup:
+            await sup.start(slow)
+            await sup.start(forever)
+            await asyncio.sleep(3)
+            assert [child.state for child in sup.children] == ["starting", "backoff"]
+
+            new = await sup.start(forever, name="new")
+
+            assert (elapsed(), new.state) == (3, "running")
+            await asyncio.sleep(10)
+            assert [child.state for child in sup.children] == ["running"] * 3
+
     async def test_one_that_is_refused_later_leaves_no_cycle(self):
         """The error has the frames that it came through, and nothing of ours leads back to it."""
         with no_garbage_of_reports():
@@ -403,6 +457,31 @@ class TestAllTasksAreCancelled:
 
         [message] = caplog.messages
         assert message == "feed failed after 0.0 s with UnexpectedCancellation, restart 1 in 5.0 s"
+
+    async def test_a_start_by_another_task_does_not_tell_that_the_host_goes_on(self, caplog):
+        """It is in its cleanup, and says nothing."""
+
+        async def shop(sup):
+            async with sup:
+                await sup.start(supervised(name="feed")(forever))
+                try:
+                    await forever()
+                except asyncio.CancelledError:
+                    await asyncio.sleep(10)
+
+        sup = Supervisor("shop")
+        before = asyncio.all_tasks()
+        host = asyncio.create_task(shop(sup))
+        await turns()
+        [attempt] = asyncio.all_tasks() - before - {host}
+        host.cancel()
+        await turns()
+        await sup.start(forever)
+
+        attempt.cancel()
+        await host
+
+        assert caplog.messages == []
 
     async def test_what_is_never_restarted_is_not_restarted_then(self):
         """The host goes on for a while, and its services come back; a function that runs once has run."""
