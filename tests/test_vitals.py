@@ -14,7 +14,18 @@ import weakref
 import pytest
 from places import at
 from services import end_of, in_cleanup, plainly, told
-from tools import Bang, Boom, elapsed, forever, no_garbage_of_reports, outlast, refused, start, turns
+from tools import (
+    Bang,
+    Boom,
+    elapsed,
+    fail_when_cancelled,
+    forever,
+    no_garbage_of_reports,
+    outlast,
+    refused,
+    start,
+    turns,
+)
 
 from async_plus import (
     AttemptFailed,
@@ -203,32 +214,6 @@ class TestHeartbeat:
 
         assert await host == "last"
         assert [text for _, text in told(caplog)][1:] == []
-
-    async def test_who_waits_for_a_hung_attempt_leaves_its_failure_to_the_service(self, caplog):
-        """It is logged once, not by cancel_and_wait as well."""
-        attempts = []
-
-        @supervised(heartbeat=1, delays=[100], name="feed")
-        async def feed():
-            attempts.append(asyncio.current_task())
-            try:
-                await forever()
-            finally:
-                try:
-                    await forever()
-                finally:
-                    raise Boom
-
-        host = asyncio.create_task(feed())
-        await asyncio.sleep(2)
-        await cancel_and_wait(*attempts)
-        await turns()
-
-        assert [text.partition(":")[0] for _, text in told(caplog)] == [
-            "feed hangs",
-            "feed failed after 2.0 s with Hung, restart 1 in 100.0 s",
-        ]
-        await cancel_and_wait(host)
 
     @pytest.mark.parametrize("hosting", [plainly, in_cleanup])
     async def test_one_that_is_being_stopped_may_take_its_time(self, hosting, caplog):
@@ -492,8 +477,7 @@ class TestHeartbeat:
             try:
                 await forever()
             except asyncio.CancelledError:
-                await asyncio.sleep(3)
-                raise Boom from None
+                await fail_when_cancelled(Boom())
 
         host = asyncio.create_task(feed())
         await asyncio.sleep(11)
