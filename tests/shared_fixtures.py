@@ -109,6 +109,12 @@ def exits(monkeypatch):
 
 
 @pytest.fixture
+def patient_watchdog(monkeypatch):
+    """The watchdog of run() does not come before the loop's own timer, on a busy machine too: it would end pytest."""
+    monkeypatch.setattr("async_plus.runner.lifecycle._BLOCKED", 600)
+
+
+@pytest.fixture
 def written(monkeypatch):
     """What this process has written to its stderr, by its number."""
     pieces = []

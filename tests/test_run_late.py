@@ -41,13 +41,9 @@ def block(exits):
         time.sleep(0.001)
 
 
+@pytest.mark.usefixtures("patient_watchdog")
 class TestStuck:
     """A task that swallows its cancellation."""
-
-    @pytest.fixture(autouse=True)
-    def patient_watchdog(self, monkeypatch):
-        """Nothing here depends on who is quicker, on a busy machine too."""
-        monkeypatch.setattr("async_plus.runner.lifecycle._BLOCKED", 600)
 
     @each_virtual_loop
     def test_main_is_named_and_the_process_exits_with_70(self, loop_factory, exits, caplog):

@@ -257,10 +257,9 @@ class TestRun:
         assert [thread.name for thread in left if thread.is_alive()] == []
 
     @each_loop
-    def test_one_that_does_not_end_is_left_behind_with_a_warning(self, loop_factory, gate, caplog, monkeypatch):
+    @pytest.mark.usefixtures("patient_watchdog")
+    def test_one_that_does_not_end_is_left_behind_with_a_warning(self, loop_factory, gate, caplog):
         """After the grace, and main's result is returned all the same."""
-        # On a busy machine the loop may come round later than the watchdog, which would end the test run.
-        monkeypatch.setattr("async_plus.runner.lifecycle._BLOCKED", 600)
 
         async def main():
             task = asyncio.create_task(asyncio.to_thread(gate, "secret"))
